@@ -1,0 +1,95 @@
+"""What an app is: a declaration of how to start a program that serves HTTP on a Unix socket, and how to ask after it.
+
+A kind of app is one module with one class; adding one touches `apps.kinds` and nothing else. Apps decide nothing
+about where they run: they are given a `Place` and return a `Process`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from studiolo.spec.document import App as AppDocument
+
+
+@dataclass(frozen=True)
+class Tools:
+    """The software the app itself is made of, apart from the workspace's environment: built as a generation too.
+
+    `kind` is an environment kind (`uv`, `npm`), `packages` its requirements.
+    """
+
+    kind: str
+    packages: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an app will run. All paths are as the app's process sees them."""
+
+    workspace: str
+    home: Path
+    folder: Path
+    """The working folder: the repository, or the home."""
+    socket: Path
+    state: Path
+    """A folder of Studiolo's own for this app, below the home, made before the app starts."""
+    tools: Path | None
+    """The tools generation; None where the app needs none."""
+    interpreter: str | None
+    """The environment's Python; None where it has none."""
+    url: str
+    """The app's own origin, such as http://jupyterlab--demo--ada.localhost:8800"""
+    environment_name: str = "Python"
+    """What the environment is called in a kernel list."""
+
+
+@dataclass(frozen=True)
+class Seed:
+    """A file written before the app starts. `keep`: only where there is none yet, so that people's changes stay."""
+
+    path: Path
+    text: str
+    keep: bool
+
+
+@dataclass(frozen=True)
+class Process:
+    """A program to run. `{port}` in argv or env stands for a loopback port chosen at start; a program that listens on
+    one is joined to its socket by the backend. `path` goes in front of the environment's PATH."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    path: tuple[str, ...] = ()
+    seeds: tuple[Seed, ...] = ()
+    ready: str = "/"
+    timeout: float = 120.0
+    first_sight: str = "/"
+    """The path and query a person should land on."""
+
+
+@dataclass(frozen=True)
+class Activity:
+    """Evidence of use. `busy`: something runs now. `last`: Unix time of the last sign of life, None if unknown."""
+
+    busy: bool
+    last: float | None
+    why: str
+
+
+class AppKind(Protocol):
+    name: str
+
+    def tools(self, document: AppDocument) -> Tools | None:
+        """What must be installed for it. Pure."""
+        ...
+
+    def process(self, document: AppDocument, place: Place) -> Process:
+        """How to start it. May look into the home and the folder, changes nothing."""
+        ...
+
+    async def activity(self, socket: Path) -> Activity | None:
+        """Ask the running app; None where it cannot tell. Bounded to a few seconds; never raises."""
+        ...

@@ -1,0 +1,190 @@
+"""What a backend is: the only thing a new one writes.
+
+A backend gets frozen, fully resolved launches and returns frozen observations. It does not decide, and it never sees
+the store, HTTP or settings. All backends pass `tests/backends`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+
+@dataclass(frozen=True)
+class AppLaunch:
+    """One program of a workspace. Listens on `socket`; where argv or env holds `{port}`, on a loopback port that the
+    backend chooses and joins to `socket`."""
+
+    name: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    """Complete: the process gets these variables and no others."""
+    socket: str
+    cwd: str
+    ready: str = "/"
+    timeout: float = 120.0
+    """Seconds until it must be ready."""
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A host folder that appears at `path` (relative to the home)."""
+
+    source: str
+    path: str
+
+
+@dataclass(frozen=True)
+class SeedFile:
+    """A file below the home to write before the apps start; with `keep`, only where there is none."""
+
+    path: str
+    text: str
+    keep: bool
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A workspace, fully resolved. `run` is the id of this one run of it: a restart gets a new one."""
+
+    id: str
+    run: str
+    name: str
+    owner: str
+    home: str
+    logs: str
+    apps: tuple[AppLaunch, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    """What `exec` and terminals get: complete, as for an app."""
+    cwd: str = ""
+    mounts: tuple[Mount, ...] = ()
+    seeds: tuple[SeedFile, ...] = ()
+    cpu: float | None = None
+    """Cores; None: no limit."""
+    memory: int | None = None
+    """Bytes; None: no limit."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A step of a start that has been made. What it made is found again by `observe`, so a crash leaks nothing."""
+
+    stage: str
+    message: str
+
+
+AppState = Literal["starting", "ready", "restarting", "failed", "stopped"]
+
+
+@dataclass(frozen=True)
+class AppObservation:
+    name: str
+    state: AppState
+    pid: int | None = None
+    restarts: int = 0
+    reason: str = ""
+    """Why it is restarting or failed, with its last log lines."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One workspace that the backend knows of. It is listed from the first checkpoint of `start` until `stop` or
+    `delete` has ended its last process."""
+
+    id: str
+    run: str
+    apps: tuple[AppObservation, ...]
+    stopping: bool = False
+    notes: tuple[str, ...] = ()
+    """What could not be honoured here, said plainly: `memory is not limited: ...`."""
+
+
+@dataclass(frozen=True)
+class LogLine:
+    app: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Totals of all processes of one workspace."""
+
+    cpu_seconds: float
+    """CPU time of this run so far; never falls within a run."""
+    memory: int
+    """Resident bytes."""
+    processes: int
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a backend can do."""
+
+    limits_cpu: bool
+    limits_memory: bool
+    explanation: str = ""
+    """Where a limit cannot be kept: why."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """A piece of what a program printed: stream 1 is stdout, 2 is stderr."""
+
+    stream: Literal[1, 2]
+    data: bytes
+
+
+class Execution(Protocol):
+    """A program run by `exec`. Iterate for output; afterwards `status` is set."""
+
+    status: int | None
+    """Exit status, or 128 + signal; None while it runs."""
+
+    def __aiter__(self) -> AsyncIterator[Output]: ...
+    async def write(self, data: bytes) -> None:
+        """Send to its standard input; empty bytes close it."""
+        ...
+
+    async def resize(self, columns: int, rows: int) -> None: ...
+    async def close(self) -> None:
+        """End it (hang-up, then kill). Idempotent."""
+        ...
+
+
+class Backend(Protocol):
+    name: str
+
+    async def features(self) -> Features: ...
+
+    def start(self, launch: Launch) -> AsyncIterator[Checkpoint]:
+        """Start all apps; ends when they have been started, not when they are ready (`observe` tells that).
+
+        Starting a run that already runs changes nothing; another run of the same workspace is stopped first.
+        Raises `StudioloError` with a reason a person can act on.
+        """
+        ...
+
+    async def stop(self, id: str, grace: float) -> None:
+        """End all its processes: ask, wait `grace` seconds, kill. Success where nothing runs."""
+        ...
+
+    async def delete(self, id: str) -> None:
+        """Stop at once and forget all the backend itself keeps (not the home). Success where there is nothing."""
+        ...
+
+    async def observe(self) -> Sequence[Observation]:
+        """All that runs here now, adopted or started by us."""
+        ...
+
+    def logs(self, id: str, *, app: str | None = None, follow: bool = False, tail: int = 200) -> AsyncIterator[LogLine]:
+        """The last `tail` lines of each app, oldest first; with `follow`, then new ones as they come."""
+        ...
+
+    async def exec(self, id: str, argv: Sequence[str], *, tty: tuple[int, int] | None = None) -> Execution:
+        """Run a program inside the running workspace. `tty`: on a terminal of (columns, rows)."""
+        ...
+
+    async def usage(self, id: str) -> Usage | None:
+        """None where it does not run."""
+        ...

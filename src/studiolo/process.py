@@ -1,0 +1,108 @@
+"""The one gate for every outside program that runs to its end: argv lists, typed results, no shell, no secrets in logs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from studiolo.problem import Problem, StudioloError
+
+
+@dataclass(frozen=True)
+class Completed:
+    """How a program ended. `status` is its exit status, or minus the signal that ended it."""
+
+    argv: tuple[str, ...]
+    status: int
+    output: str
+
+    @property
+    def ok(self) -> bool:
+        return self.status == 0
+
+    @property
+    def last_lines(self) -> str:
+        """The end of what it printed: what a reason quotes."""
+        return "\n".join([line for line in self.output.splitlines() if line.strip()][-12:])
+
+
+class ProgramFailed(StudioloError):
+    """A program could not be started, failed, or ran past its time."""
+
+    def __init__(self, problem: Problem, completed: Completed | None = None) -> None:
+        super().__init__(problem)
+        self.completed = completed
+
+
+async def run(
+    argv: Sequence[str | Path],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    timeout: float | None = None,
+    on_line: Callable[[str], None] | None = None,
+    check: bool = True,
+    stdout_only: bool = False,
+) -> Completed:
+    """Run a program to its end and return what it printed (stdout and stderr together, or stdout alone).
+
+    `env` replaces the environment (default: this process's own). `on_line` sees each line as it is printed. On
+    cancellation or timeout (seconds) the program and its children (its process group) are killed. Raises
+    `ProgramFailed` if it cannot be started, times out or, with `check`, ends with a status other than 0.
+    """
+    words = tuple(str(word) for word in argv)
+    name = Path(words[0]).name
+    try:
+        child = await asyncio.create_subprocess_exec(
+            *words,
+            cwd=cwd,
+            env=dict(env) if env is not None else None,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL if stdout_only else asyncio.subprocess.STDOUT,
+            start_new_session=True,
+            limit=1 << 20,
+        )
+    except OSError as error:
+        raise ProgramFailed(
+            Problem("program-missing", f"{name} cannot be started: {error.strerror}", "run `studiolo doctor`")
+        ) from error
+    assert child.stdout is not None
+    lines: list[str] = []
+    try:
+        async with asyncio.timeout(timeout):
+            while raw := await _line(child.stdout):
+                line = raw.decode(errors="replace")
+                lines.append(line)
+                if on_line is not None:
+                    on_line(line.rstrip("\n"))
+            status = await child.wait()
+    except TimeoutError as error:
+        completed = Completed(words, -signal.SIGKILL, "".join(lines))
+        raise ProgramFailed(
+            Problem("program-timeout", f"{name} did not end within {timeout:g} s"), completed
+        ) from error
+    finally:
+        if child.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            await asyncio.shield(child.wait())
+    completed = Completed(words, status, "".join(lines))
+    if check and not completed.ok:
+        how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"failed with exit status {status}"
+        raise ProgramFailed(Problem("program-failed", f"{name} {how}:\n{completed.last_lines}"), completed)
+    return completed
+
+
+async def _line(stream: asyncio.StreamReader) -> bytes:
+    try:
+        return await stream.readuntil(b"\n")
+    except asyncio.IncompleteReadError as error:
+        return error.partial
+    except asyncio.LimitOverrunError as error:
+        return await stream.readexactly(error.consumed)
