@@ -7,11 +7,13 @@
       generations/<id>/             built environments, immutable, shared by all workspaces
       cache/uv, cache/npm           downloads
       workspaces/<id>/home/         a person's files: outlive everything but `rm --purge`
+      workspaces/<id>/state/<app>/  what an app needs at run time; disposable
       workspaces/<id>/logs/         one file per app, rotated
       logs/                         control-plane.log, host-agent.log, edge.log, relay.log
     <run>/                          mode 0700, gone after a reboot: sockets, pid files, grants
       control.sock  agent.sock  relay.sock
       grants/<label>/<key>          links to app sockets: the edge's routes
+      activity/<label>              its time stamp: the last WebSocket input from a browser
       apps/<workspace id>/<app>.sock
 
 A Unix socket's path holds at most 107 bytes (unix(7)), so `<run>` is `$STUDIOLO_HOME/run` only where that is
@@ -94,6 +96,10 @@ class Layout:
     def grants(self) -> Path:
         return self.run / "grants"
 
+    @property
+    def activity(self) -> Path:
+        return self.run / "activity"
+
     def workspace(self, workspace_id: str) -> Path:
         return self.home / "workspaces" / workspace_id
 
@@ -102,6 +108,9 @@ class Layout:
 
     def workspace_logs(self, workspace_id: str) -> Path:
         return self.workspace(workspace_id) / "logs"
+
+    def app_state(self, workspace_id: str, app: str) -> Path:
+        return self.workspace(workspace_id) / "state" / app
 
     def app_sockets(self, workspace_id: str) -> Path:
         return self.run / "apps" / workspace_id
@@ -115,6 +124,7 @@ class Layout:
             self.cache,
             self.logs,
             self.grants,
+            self.activity,
             self.home / "workspaces",
             self.run / "apps",
         ):

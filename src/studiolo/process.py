@@ -1,4 +1,4 @@
-"""The one gate for every outside program that runs to its end: argv lists, typed results, no shell, no secrets in logs."""
+"""The one gate for every outside program that runs to its end: argv lists, typed results, no shell."""
 
 from __future__ import annotations
 

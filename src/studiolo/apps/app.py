@@ -33,16 +33,19 @@ class Place:
     home: Path
     folder: Path
     """The working folder: the repository, or the home."""
-    socket: Path
+    settings: Path
+    """Below this the app keeps what people change (settings, extensions): the home, or in rescue mode (the home is
+    full or read-only) a folder outside it."""
     state: Path
-    """A folder of Studiolo's own for this app, below the home, made before the app starts."""
+    """A folder of Studiolo's own for this app, outside the home, empty at first; may be thrown away between runs."""
+    socket: Path
     tools: Path | None
     """The tools generation; None where the app needs none."""
     interpreter: str | None
     """The environment's Python; None where it has none."""
     url: str
     """The app's own origin, such as http://jupyterlab--demo--ada.localhost:8800"""
-    environment_name: str = "Python"
+    environment: str = "Python"
     """What the environment is called in a kernel list."""
 
 
@@ -52,22 +55,25 @@ class Seed:
 
     path: Path
     text: str
-    keep: bool
+    keep: bool = False
 
 
 @dataclass(frozen=True)
 class Process:
-    """A program to run. `{port}` in argv or env stands for a loopback port chosen at start; a program that listens on
-    one is joined to its socket by the backend. `path` goes in front of the environment's PATH."""
+    """A program to run. It serves the app at `/` of its socket, and `/` leads to a good first sight.
+
+    `{port}` in argv or env stands for a loopback port chosen at start; a program that listens on one is joined to its
+    socket by the backend. `{socket}` has been filled in already. `path` goes in front of the environment's PATH.
+    """
 
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     path: tuple[str, ...] = ()
     seeds: tuple[Seed, ...] = ()
     ready: str = "/"
+    """A path that answers below 500 once the app is up."""
     timeout: float = 120.0
-    first_sight: str = "/"
-    """The path and query a person should land on."""
+    """Seconds until then, at most."""
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class Mount:
 
 @dataclass(frozen=True)
 class SeedFile:
-    """A file below the home to write before the apps start; with `keep`, only where there is none."""
+    """A file (absolute path) to write before the apps start; with `keep`, only where there is none."""
 
     path: str
     text: str
@@ -154,6 +154,15 @@ class Execution(Protocol):
 
 class Backend(Protocol):
     name: str
+
+    async def ensure(self) -> None:
+        """Bring up what the backend itself needs (a host agent) where it is not up. Cheap and idempotent: called again
+        and again. Raises `StudioloError` where it cannot."""
+        ...
+
+    async def shutdown(self) -> None:
+        """End what `ensure` brought up. What runs goes on running."""
+        ...
 
     async def features(self) -> Features: ...
 
