@@ -1,0 +1,140 @@
+"""The tables. Times are Unix seconds (UTC), secrets are kept as SHA-256 only, except grant keys: the edge's folder of
+links is a view of `grants` and is rebuilt from it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import JSON, ForeignKey, Index, MetaData, String, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class Table(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {dict[str, Any]: JSON, list[Any]: JSON, str: String}  # noqa: RUF012
+
+
+class AccountRow(Table):
+    __tablename__ = "accounts"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    role: Mapped[str]
+    created: Mapped[float]
+
+
+class CredentialRow(Table):
+    """A secret somebody holds: a session cookie, an API token, a one-time sign-in ticket, a one-time entry code."""
+
+    __tablename__ = "credentials"
+
+    hash: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"))
+    created: Mapped[float]
+    expires: Mapped[float | None]
+    data: Mapped[dict[str, Any]]
+
+
+class WorkspaceRow(Table):
+    __tablename__ = "workspaces"
+    __table_args__ = (UniqueConstraint("owner_id", "name"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    owner_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"))
+    name: Mapped[str]
+    project: Mapped[str]
+    backend: Mapped[str]
+    document: Mapped[dict[str, Any]]
+    created: Mapped[float]
+    # What is desired.
+    desired: Mapped[str]
+    run: Mapped[str]
+    """The run that is wanted: a restart asks for a new one."""
+    purge: Mapped[bool] = mapped_column(default=False)
+    # What was last observed.
+    phase: Mapped[str]
+    phase_since: Mapped[float]
+    reason: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    started: Mapped[float | None]
+    generation: Mapped[str | None]
+    environment: Mapped[str] = mapped_column(default="")
+    stages: Mapped[list[Any]]
+    notes: Mapped[list[Any]]
+
+
+class WorkspaceGenerationRow(Table):
+    """Which generations a workspace has had, numbered from 1."""
+
+    __tablename__ = "workspace_generations"
+
+    workspace_id: Mapped[str] = mapped_column(ForeignKey("workspaces.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    generation: Mapped[str]
+    at: Mapped[float]
+
+
+class ToolsRow(Table):
+    """Which generation holds an app's tools, so that they are locked once."""
+
+    __tablename__ = "tools"
+
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    packages: Mapped[str] = mapped_column(primary_key=True)
+    generation: Mapped[str]
+    at: Mapped[float]
+
+
+class GrantRow(Table):
+    """The right to reach one app of one workspace; a link in the edge's folder."""
+
+    __tablename__ = "grants"
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    workspace_id: Mapped[str] = mapped_column(ForeignKey("workspaces.id", ondelete="CASCADE"), index=True)
+    app: Mapped[str]
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"))
+    session: Mapped[str | None]
+    """Hash of the session it was opened from; signing out takes it away. None: asked for by a program."""
+    created: Mapped[float]
+    expires: Mapped[float | None]
+
+
+class BlockRow(Table):
+    __tablename__ = "blocks"
+
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    document: Mapped[dict[str, Any]]
+
+
+class EventRow(Table):
+    __tablename__ = "events"
+    __table_args__ = (Index("ix_events_workspace_id_id", "workspace_id", "id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    at: Mapped[float]
+    workspace_id: Mapped[str | None]
+    """Not a foreign key: history outlives the workspace."""
+    workspace_name: Mapped[str | None]
+    account_id: Mapped[str | None]
+    kind: Mapped[str]
+    message: Mapped[str]
+    seconds: Mapped[float | None]
+
+
+class UsageRow(Table):
+    __tablename__ = "usage"
+
+    workspace_id: Mapped[str] = mapped_column(ForeignKey("workspaces.id", ondelete="CASCADE"), primary_key=True)
+    at: Mapped[float] = mapped_column(primary_key=True)
+    cpu: Mapped[float]
+    memory: Mapped[int]
+    disk: Mapped[int | None]
