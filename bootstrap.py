@@ -11,6 +11,8 @@ What only root can do (system packages) is done when root runs this, and otherwi
 without it, VS Code's tools may not build. `sudo` is never called.
 """
 
+# ruff: noqa: T201  (a program that talks to the person before it)
+
 from __future__ import annotations
 
 import argparse
@@ -107,7 +109,7 @@ def install(*, dev: bool) -> None:
 
     A `.venv` that has the development tools keeps them, so `make up` after `make test` takes nothing away.
     """
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036  (any Python may be asked to run this)
         raise Failed(f"Python 3.11 or newer is needed; this is {sys.version.split()[0]}")
     with only_one_installer(), system_packages(RUN_PACKAGES | (DEV_PACKAGES if dev else {})):
         installed = read_record()
@@ -272,7 +274,7 @@ def up(*, port: str | None, detach: bool) -> int:
     first = first_workspace()
     if detach:
         return max(first, run([str(STUDIOLO), "link"], check=False))
-    os.execv(STUDIOLO, [str(STUDIOLO), "up", "--no-browser", *port_option])  # noqa: S606
+    return os.execv(STUDIOLO, [str(STUDIOLO), "up", "--no-browser", *port_option])
 
 
 def first_workspace() -> int:
