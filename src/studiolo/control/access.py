@@ -1,7 +1,7 @@
 """Who may come in: accounts, the secrets they hold, and grants to apps.
 
 Every secret is random (32 bytes) and kept as its SHA-256. Sessions and API tokens last; a *ticket* (in the link that
-`studiolo up` prints) and an *entry code* (that carries a signed-in browser to an app's own origin) work once and expire.
+`studiolo up` prints) and an *entry code* (that carries a signed-in browser to an app's own origin) work once.
 A *grant* is the right to reach one app: a row here and a link in the edge's folder, which is a view of the rows.
 """
 
@@ -141,8 +141,11 @@ class Access:
             await session.execute(delete(CredentialRow).where(CredentialRow.hash == session_hash))
         await self._revoke(GrantRow.session == session_hash)
 
-    async def grant(self, account: Account, label: Label, workspace_id: str, session_hash: str | None) -> str:
-        """Let in: a key, a row and a link. The same session gets the same key for the same app."""
+    async def grant(
+        self, account: Account, label: Label, workspace_id: str, session_hash: str | None
+    ) -> tuple[str, float]:
+        """Let in: a key, a row and a link. The same session gets the same key for the same app. Returns the key and
+        when it expires (Unix time)."""
         now = self._clock()
         async with self._store.write() as session:
             same = select(GrantRow).where(
@@ -164,7 +167,8 @@ class Access:
                 )
                 session.add(row)
         self._links.link(label, row.key, self._socket(workspace_id, label.app))
-        return row.key
+        assert row.expires is not None
+        return row.key, row.expires
 
     async def holds(self, key: str, label: Label) -> Account | None:
         """Whose grant this key is for this label; None where it is none (also of a workspace that sleeps)."""
@@ -178,6 +182,10 @@ class Access:
         async with self._store.read() as session:
             row = await session.scalar(query)
         return Account(row.id, row.name, row.role) if row is not None else None
+
+    async def relink(self, key: str, label: Label, workspace_id: str) -> None:
+        """Put back the link of a grant that `holds`. Idempotent."""
+        self._links.link(label, key, self._socket(workspace_id, label.app))
 
     async def rebuild(self) -> None:
         """Make the edge's folder say what the rows say."""

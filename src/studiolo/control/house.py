@@ -1,0 +1,141 @@
+"""The whole installation put together: what `python -m studiolo.server` runs, and what `down` ends."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import structlog
+
+from studiolo.apps.kinds import KINDS as APPS
+from studiolo.backends.local.backend import LocalBackend
+from studiolo.control.access import Access, Account
+from studiolo.control.carry_out import STOP_GRACE, Steps
+from studiolo.control.journal import Journal
+from studiolo.control.queue import FairQueue
+from studiolo.control.reconcile import Reconciler
+from studiolo.control.studio import DEFAULT_BACKEND, Studio
+from studiolo.control.tools import ToolInstaller
+from studiolo.control.usage import UsageSampler
+from studiolo.control.watch import Watcher
+from studiolo.edge.edge import Edge
+from studiolo.environments.generations import Generations
+from studiolo.environments.kinds import kinds
+from studiolo.layout import Layout
+from studiolo.names import as_name
+from studiolo.problem import StudioloError
+from studiolo.spec.document import App
+from studiolo.store.database import Store
+
+log = structlog.get_logger()
+
+# Seconds between looks at nginx and the relay.
+_EDGE_EVERY = 1.0
+# The slug of a person's name, so that labels stay within a host name.
+_OWNER_LENGTH = 16
+
+
+@dataclass(frozen=True)
+class House:
+    layout: Layout
+    port: int
+    studio: Studio
+    owner: Account
+    edge: Edge
+    backend: LocalBackend
+
+    @property
+    def origin(self) -> str:
+        return origin_of(self.port)
+
+    async def close_for_the_night(self) -> None:
+        """Stop every workspace, then the host agent and the edge. What does not end in time is killed."""
+        await self.studio.stop_all("Studiolo was shut down")
+        async with asyncio.timeout(STOP_GRACE + 15):
+            await self.studio.until_all_rest()
+        await self.backend.shutdown()
+
+
+def origin_of(port: int) -> str:
+    """Where the dashboard is. Browsers resolve *.localhost by themselves, so no DNS is needed."""
+    return "http://localhost" if port == 80 else f"http://localhost:{port}"
+
+
+@asynccontextmanager
+async def open_house(layout: Layout, port: int, report: Callable[[str], None]) -> AsyncIterator[House]:
+    """Bring everything up and keep it up; `report` hears what is being done. What runs already is adopted.
+
+    At the end only the control plane's own work ends: workspaces, host agent and edge go on.
+    """
+    clock = time.time
+    report("opening the store")
+    store = await Store.open(layout.database)
+    try:
+        journal = Journal(store, clock)
+        await journal.open()
+        access = Access(store, layout, clock)
+        owner = await access.first_account(as_name(getpass.getuser(), "me")[:_OWNER_LENGTH].strip("-"))
+        await access.keep_local_token(owner)
+        environments = kinds(layout.cache)
+        generations = Generations(layout.generations, layout.cache, environments)
+        await asyncio.to_thread(generations.sweep)
+        backend = LocalBackend(layout)
+        backends = {DEFAULT_BACKEND: backend}
+        tools = ToolInstaller(store, generations, environments, clock, changed=lambda: reconciler.wake())
+        steps = Steps(
+            store=store,
+            layout=layout,
+            journal=journal,
+            access=access,
+            backends=backends,
+            generations=generations,
+            environments=environments,
+            apps=APPS,
+            tools=tools,
+            queue=FairQueue(max(2, os.cpu_count() or 2)),
+            origin=origin_of(port),
+            clock=clock,
+        )
+        reconciler = Reconciler(steps)
+        usage = UsageSampler(store, layout, backends, clock)
+        edge = Edge(layout)
+        studio = Studio(steps, reconciler, usage, edge, backend.agent_pid)
+        watcher = Watcher(store, layout, APPS, usage, studio.stop_idle)
+        report("starting the edge")
+        await edge.ensure(port)
+        await access.rebuild()
+        report("starting the host agent")
+        await backend.ensure()
+        await reconciler.round()
+        for name, kind in APPS.items():
+            default = kind.tools(App(name=name, kind=name)) if name != "command" else None
+            if default is not None and await tools.find(default) is None:
+                tools.want(default)
+        tasks = [
+            asyncio.create_task(reconciler.run(), name="reconcile"),
+            asyncio.create_task(watcher.run(), name="watch"),
+            asyncio.create_task(_keep_edge(edge, port), name="edge"),
+        ]
+        try:
+            yield House(layout, port, studio, owner, edge, backend)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await tools.close()
+    finally:
+        await store.close()
+
+
+async def _keep_edge(edge: Edge, port: int) -> None:
+    while True:
+        await asyncio.sleep(_EDGE_EVERY)
+        try:
+            await edge.ensure(port)
+        except StudioloError as error:
+            log.error("the edge cannot be kept up", problem=str(error.problem))

@@ -1,0 +1,156 @@
+"""From what is desired to what a backend is handed: paths, variables, apps. Reads a little of the disk."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from studiolo.apps.app import AppKind, Place, Process, Tools
+from studiolo.backends.backend import AppLaunch, Launch, Mount, SeedFile
+from studiolo.environments.kind import Activation
+from studiolo.layout import Layout
+from studiolo.names import Label
+from studiolo.problem import Problem, StudioloError
+from studiolo.spec.document import Resolved
+
+_SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# Of the host's variables a workspace sees these and no others: language, time zone, and the way out of the network.
+_PASSED = ("LANG", "LC_ALL", "LC_CTYPE", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
+_PASSED_ANY_CASE = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
+
+
+@dataclass(frozen=True)
+class Room:
+    """One workspace as it is about to be started."""
+
+    id: str
+    run: str
+    name: str
+    owner: str
+    document: Resolved
+    folder: Path | None
+    """The repository."""
+    environment: str
+    activation: Activation
+    tools: Mapping[str, Path | None]
+    """For each app to start, by name: where its tools lie; None where it needs none."""
+
+
+def compose(room: Room, layout: Layout, kinds: Mapping[str, AppKind], origin: str) -> Launch:
+    """The launch. `origin` is the control host, such as http://localhost:8800.
+
+    A home that cannot be written (full, read-only) gives a rescue launch: settings lie outside it, and it is said.
+    Raises `StudioloError` where a data source's folder is missing.
+    """
+    home = layout.workspace_home(room.id)
+    writable = can_write(home)
+    folder = room.folder or home
+    env = variables(room, home, os.environ)
+    apps: list[AppLaunch] = []
+    seeds: list[SeedFile] = []
+    for app in room.document.apps:
+        if app.name not in room.tools:
+            continue
+        state = layout.app_state(room.id, app.name)
+        place = Place(
+            workspace=room.name,
+            home=home,
+            folder=folder,
+            settings=home if writable else layout.workspace(room.id) / "state" / "rescue",
+            state=state,
+            socket=layout.app_sockets(room.id) / f"{app.name}.sock",
+            tools=room.tools[app.name],
+            interpreter=room.activation.interpreter,
+            url=app_url(origin, Label(app.name, room.name, room.owner)),
+            environment=room.environment,
+        )
+        process: Process = kinds[app.kind].process(app, place)
+        path = ":".join([*process.path, env["PATH"]])
+        apps.append(
+            AppLaunch(
+                name=app.name,
+                argv=process.argv,
+                env={**env, **process.env, "PATH": path},
+                socket=str(place.socket),
+                cwd=str(folder),
+                ready=process.ready,
+                timeout=process.timeout,
+            )
+        )
+        seeds += [SeedFile(str(seed.path), seed.text, seed.keep) for seed in process.seeds]
+    return Launch(
+        id=room.id,
+        run=room.run,
+        name=room.name,
+        owner=room.owner,
+        home=str(home),
+        logs=str(layout.workspace_logs(room.id)),
+        apps=tuple(apps),
+        env=env,
+        cwd=str(folder),
+        mounts=tuple(_mounts(room.document)),
+        seeds=tuple(seeds),
+        cpu=room.document.compute.cpu,
+        memory=room.document.compute.memory,
+    )
+
+
+def variables(room: Room, home: Path, host: Mapping[str, str]) -> dict[str, str]:
+    """The complete environment of a workspace's processes; the document's own variables win."""
+    passed = {name: value for name, value in host.items() if name in _PASSED or name.lower() in _PASSED_ANY_CASE}
+    return {
+        "LANG": "C.UTF-8",
+        **passed,
+        "HOME": str(home),
+        "USER": room.owner,
+        "LOGNAME": room.owner,
+        "SHELL": "/bin/bash" if Path("/bin/bash").exists() else "/bin/sh",
+        **room.activation.env,
+        **room.document.env,
+        "PATH": ":".join([*room.activation.path, room.document.env.get("PATH", _SYSTEM_PATH)]),
+    }
+
+
+def app_url(origin: str, label: Label) -> str:
+    """An app's own origin: the control host's, with the label in front."""
+    scheme, _, host = origin.partition("://")
+    return f"{scheme}://{label}.{host}"
+
+
+def can_write(home: Path) -> bool:
+    """Whether a file can be made and filled there: a full disk still makes empty files."""
+    probe = home / ".studiolo-probe"
+    try:
+        probe.write_bytes(b"x" * 4096)
+    except OSError:
+        return False
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
+    return True
+
+
+def wanted_tools(document: Resolved, kinds: Mapping[str, AppKind]) -> dict[str, Tools | None]:
+    """What each app needs installed, by the app's name. Pure."""
+    return {app.name: kinds[app.kind].tools(app) for app in document.apps}
+
+
+def _mounts(document: Resolved) -> list[Mount]:
+    mounts = []
+    for source in document.data:
+        if source.folder is None:
+            continue
+        folder = Path(source.folder).expanduser()
+        if not folder.is_dir():
+            raise StudioloError(
+                Problem(
+                    "data-missing",
+                    f"the data source {source.name} is the folder {folder}, which does not exist",
+                    "make the folder, or change `data` in studiolo.yaml",
+                )
+            )
+        mounts.append(Mount(str(folder), source.path or f"data/{source.name}"))
+    return mounts

@@ -1,0 +1,184 @@
+"""The control loop: observe, decide, carry out; again and again, for all workspaces.
+
+One task at most is under way for a workspace. Building and starting are given up when something else is desired;
+stopping is not. Nothing here relies on having seen an event: `wake` only makes the next round come sooner.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+
+import structlog
+
+from studiolo.backends.backend import Observation
+from studiolo.control import decide
+from studiolo.control.carry_out import Steps, Subject, load_subjects
+from studiolo.control.launch import wanted_tools
+from studiolo.problem import Problem, StudioloError, Unavailable
+
+log = structlog.get_logger()
+
+# Seconds between rounds when nothing asks for one sooner.
+INTERVAL = 1.0
+
+
+@dataclass
+class _Work:
+    """What is under way for one workspace."""
+
+    task: asyncio.Task[None]
+    step: decide.Step
+    run: str
+
+
+class Reconciler:
+    def __init__(self, steps: Steps) -> None:
+        self._steps = steps
+        self._work: dict[str, _Work] = {}
+        self._starts: dict[str, tuple[str, int]] = {}
+        self._restarts: dict[tuple[str, str, str], int] = {}
+        self._sooner = asyncio.Event()
+        self.seen: dict[str, Observation] = {}
+        """The latest observation of each workspace that runs."""
+
+    def wake(self) -> None:
+        self._sooner.set()
+
+    async def run(self) -> None:
+        """Until cancelled; then what is under way is given up, and what runs goes on running."""
+        try:
+            while True:
+                self._sooner.clear()
+                try:
+                    await self.round()
+                except Exception:
+                    # One bad round must not end the loop: the next one sees the same world.
+                    log.exception("round failed")
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(INTERVAL):
+                        await self._sooner.wait()
+        finally:
+            tasks = [work.task for work in self._work.values()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def round(self) -> None:
+        """Observe all, decide for each, and set going what is to be done."""
+        busy = set(self._work)
+        observed: dict[str, Observation] = {}
+        silent: set[str] = set()
+        for name, backend in self._steps.backends.items():
+            try:
+                await backend.ensure()
+                observed.update({seen.id: seen for seen in await backend.observe()})
+            except StudioloError as error:
+                # Unknown is not gone: its workspaces are left as they are until it answers again.
+                log.warning("backend does not answer", backend=name, problem=str(error.problem))
+                silent.add(name)
+        subjects = await load_subjects(self._steps.store)
+        self.seen = observed if not silent else {**self.seen, **observed}
+        for subject in subjects:
+            work = self._work.get(subject.id)
+            if work is not None:
+                self._give_up_if_unwanted(subject, work)
+            elif subject.id not in busy and subject.backend not in silent:
+                await self._advance(subject, observed.get(subject.id))
+        known = {subject.id for subject in subjects}
+        for name, backend in self._steps.backends.items():
+            for stray in [seen for seen in observed.values() if seen.id not in known] if name not in silent else []:
+                log.warning("ending what belongs to no workspace", id=stray.id)
+                await backend.delete(stray.id)
+
+    def _give_up_if_unwanted(self, subject: Subject, work: _Work) -> None:
+        unwanted = subject.desired != "running" or subject.run != work.run
+        if unwanted and isinstance(work.step, decide.Build | decide.Start):
+            work.task.cancel()
+
+    async def _advance(self, subject: Subject, seen: Observation | None) -> None:
+        await self._note_restarts(subject, seen)
+        startable = await self._startable(subject)
+        run, starts = self._starts.get(subject.id, (subject.run, 0))
+        step = decide.next_step(
+            decide.Desired(subject.desired, subject.run),  # type: ignore[arg-type]
+            decide.Observed(
+                phase=subject.phase,
+                runtime=decide.Runtime(seen.run, {app.name: app.state for app in seen.apps}, seen.stopping)
+                if seen
+                else None,
+                built=subject.generation is not None and self._steps.generations.find(subject.generation) is not None,
+                startable=startable,
+                starts=starts if run == subject.run else 0,
+            ),
+        )
+        if isinstance(step, decide.Wait):
+            return
+        if isinstance(step, decide.Start) and seen is None:
+            self._starts[subject.id] = (subject.run, (starts if run == subject.run else 0) + 1)
+        task = asyncio.create_task(self._carry_out(subject, seen, step), name=f"{type(step).__name__} {subject.name}")
+        self._work[subject.id] = _Work(task, step, subject.run)
+
+    async def _startable(self, subject: Subject) -> frozenset[str]:
+        names = []
+        for name, tools in wanted_tools(subject.document, self._steps.apps).items():
+            if tools is None or await self._steps.tools.find(tools) is not None:
+                names.append(name)
+            elif subject.desired == "running":
+                self._steps.tools.want(tools)
+        return frozenset(names)
+
+    async def _carry_out(self, subject: Subject, seen: Observation | None, step: decide.Step) -> None:
+        steps = self._steps
+        try:
+            match step:
+                case decide.Build():
+                    await steps.build(subject)
+                case decide.Start(apps):
+                    await steps.start(subject, apps)
+                case decide.Ready():
+                    assert seen is not None
+                    await steps.ready(subject, seen)
+                case decide.Fail(apps, code):
+                    await steps.fail(subject, seen, apps, code)
+                case decide.Stop():
+                    await steps.stop(subject)
+                case decide.Stopped():
+                    await steps.stopped(subject)
+                case decide.Remove():
+                    await steps.remove(subject)
+                    self._starts.pop(subject.id, None)
+        except Unavailable as error:
+            log.warning("will try again", workspace=subject.name, problem=str(error.problem))
+            await asyncio.sleep(INTERVAL / 4)
+        except StudioloError as error:
+            await steps.failed(subject, error.problem)
+        except OSError as error:
+            await steps.failed(subject, _as_problem(error))
+        except Exception as error:
+            log.exception("step failed", workspace=subject.name, step=type(step).__name__)
+            await steps.failed(
+                subject, Problem("internal", f"Studiolo made a mistake: {error!r}", "see logs/control-plane.log")
+            )
+        finally:
+            self._work.pop(subject.id, None)
+            self.wake()
+
+    async def _note_restarts(self, subject: Subject, seen: Observation | None) -> None:
+        for app in seen.apps if seen else ():
+            key = (subject.id, subject.run, app.name)
+            before = self._restarts.get(key)
+            self._restarts[key] = app.restarts
+            if before is not None and app.restarts > before:
+                await self._steps.journal.record(
+                    "app-restarted",
+                    f"{app.name} is restarted: {app.reason or 'it ended'}",
+                    account_id=subject.owner_id,
+                    workspace=(subject.id, subject.name),
+                )
+
+
+def _as_problem(error: OSError) -> Problem:
+    where = f" ({error.filename})" if error.filename else ""
+    return Problem("system", f"the machine refused: {error.strerror}{where}", "studiolo doctor")

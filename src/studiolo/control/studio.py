@@ -1,0 +1,381 @@
+"""The whole of Studiolo behind one door: what the API and the pages may ask for.
+
+Every call is made for an account, and sees and touches that account's workspaces only. A call that changes what is
+desired returns at once; the control loop brings it about.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import or_, select
+
+from studiolo import __version__
+from studiolo.backends.backend import Backend, Execution, LogLine
+from studiolo.control import machine
+from studiolo.control.access import Access, Account
+from studiolo.control.blocks import Library
+from studiolo.control.carry_out import Steps, count_phases
+from studiolo.control.reconcile import Reconciler
+from studiolo.control.usage import UsageSampler
+from studiolo.control.view import show
+from studiolo.daemon import read_pid_file
+from studiolo.edge.edge import Edge
+from studiolo.names import LABEL_LENGTH, Label
+from studiolo.problem import Conflict, NotFound, Problem, WrongInput
+from studiolo.resources import (
+    Block,
+    BlockKind,
+    Event,
+    Machine,
+    MachineUse,
+    PidStatus,
+    Status,
+    UsagePoint,
+    Workspace,
+    WorkspaceCreate,
+)
+from studiolo.spec.document import Resolved
+from studiolo.spec.load import check_workspace
+from studiolo.spec.resolve import resolve
+from studiolo.store.tables import AccountRow, WorkspaceRow
+
+DEFAULT_BACKEND = "local"
+_POLL = 0.1
+
+
+class Studio:
+    def __init__(
+        self, steps: Steps, reconciler: Reconciler, usage: UsageSampler, edge: Edge, agent_pid: Callable[[], int | None]
+    ) -> None:
+        self._steps = steps
+        self._store = steps.store
+        self._journal = steps.journal
+        self._reconciler = reconciler
+        self._usage = usage
+        self._edge = edge
+        self._agent_pid = agent_pid
+        self._library = Library(steps.store)
+
+    @property
+    def access(self) -> Access:
+        return self._steps.access
+
+    # Workspaces
+
+    async def create(self, account: Account, wish: WorkspaceCreate) -> Workspace:
+        """Make a workspace and start it. Raises `WrongInput` with all that is wrong, `Conflict` where the name is
+        taken (with `replace`: it takes the new document instead, and restarts only if something changed)."""
+        document = check_workspace(wish.document, wish.params)
+        resolved = resolve(document, await self._library.all(), name=wish.name, repository=wish.repository)
+        self._check_labels(resolved, account)
+        stored = resolved.model_dump(mode="json")
+        now = self._steps.clock()
+        async with self._store.write() as session:
+            row = await session.scalar(
+                select(WorkspaceRow).where(WorkspaceRow.owner_id == account.id, WorkspaceRow.name == resolved.name)
+            )
+            made = row is None
+            if row is None:
+                row = WorkspaceRow(
+                    id=secrets.token_hex(5),
+                    owner_id=account.id,
+                    name=resolved.name,
+                    project=wish.project,
+                    backend=DEFAULT_BACKEND,
+                    document=stored,
+                    created=now,
+                    desired="running" if wish.start else "stopped",
+                    run=_new_run(),
+                    phase="pending" if wish.start else "stopped",
+                    phase_since=now,
+                    reason=None,
+                    started=None,
+                    generation=None,
+                    stages=[],
+                    notes=[],
+                )
+                session.add(row)
+            elif not wish.replace or row.desired == "deleted":
+                raise Conflict(
+                    Problem(
+                        "name-taken",
+                        f"there is a workspace named {resolved.name} already",
+                        f"studiolo start {resolved.name}, or choose another name with --name",
+                    )
+                )
+            else:
+                unchanged = row.document == stored and row.desired == "running" and row.phase != "failed"
+                row.document, row.project = stored, wish.project
+                if wish.start and not unchanged:
+                    _ask_to_run(row, now, relock=True)
+        if made:
+            await self._record(row, account, "created", f"made in project {row.project}")
+        return await self._changed(account, row.id)
+
+    def _check_labels(self, document: Resolved, account: Account) -> None:
+        longest = max((str(Label(app.name, document.name, account.name)) for app in document.apps), key=len)
+        if len(longest) > LABEL_LENGTH:
+            raise WrongInput(
+                Problem(
+                    "name-too-long",
+                    f"the address {longest} would have {len(longest)} characters, and {LABEL_LENGTH} is the limit",
+                    f"shorten the name by {len(longest) - LABEL_LENGTH} with --name",
+                    "name",
+                )
+            )
+
+    async def workspaces(self, account: Account) -> list[Workspace]:
+        query = select(WorkspaceRow).where(WorkspaceRow.owner_id == account.id).order_by(WorkspaceRow.name)
+        async with self._store.read() as session:
+            return [self._show(row, account) for row in await session.scalars(query)]
+
+    async def workspace(self, account: Account, ref: str) -> Workspace:
+        """By id or name. Raises `NotFound`, also for what belongs to somebody else."""
+        return self._show(await self._row(account, ref), account)
+
+    async def start(self, account: Account, ref: str, why: str = "asked to start") -> Workspace:
+        """Start it, in the environment it had. What runs already is left alone."""
+        return await self._ask(account, ref, why, relock=False)
+
+    async def restart(self, account: Account, ref: str) -> Workspace:
+        """Start it anew; the environment is locked again, so what changed in the repository is taken up."""
+        return await self._ask(account, ref, "asked to restart", relock=True, even_if_running=True)
+
+    async def _ask(
+        self, account: Account, ref: str, why: str, *, relock: bool, even_if_running: bool = False
+    ) -> Workspace:
+        found = await self._row(account, ref)
+        async with self._store.write() as session:
+            row = await session.get_one(WorkspaceRow, found.id)
+            if row.desired == "deleted":
+                raise Conflict(Problem("deleting", f"{row.name} is being deleted", "wait a moment, then make it anew"))
+            alive = row.desired == "running" and row.phase != "failed"
+            asked = even_if_running or not alive
+            if asked:
+                _ask_to_run(row, self._steps.clock(), relock=relock)
+        if asked:
+            await self._record(row, account, "asked", why)
+        return await self._changed(account, row.id)
+
+    async def stop(self, account: Account, ref: str, why: str = "asked to stop") -> Workspace:
+        """Stop it. Its files stay, and opening its link wakes it."""
+        found = await self._row(account, ref)
+        await self._stop(found.id, account.id, None, why)
+        return await self._changed(account, found.id)
+
+    async def stop_idle(self, workspace_id: str, run: str, why: str) -> None:
+        """Stop this run, if it is still the one that is wanted."""
+        async with self._store.read() as session:
+            row = await session.get(WorkspaceRow, workspace_id)
+        if row is not None:
+            await self._stop(workspace_id, row.owner_id, run, why, kind="idle")
+            self._reconciler.wake()
+
+    async def stop_all(self, why: str) -> None:
+        """Stop every workspace, whoever it belongs to."""
+        async with self._store.read() as session:
+            rows = list(await session.scalars(select(WorkspaceRow).where(WorkspaceRow.desired == "running")))
+        for row in rows:
+            await self._stop(row.id, row.owner_id, None, why)
+        self._reconciler.wake()
+
+    async def until_all_rest(self) -> None:
+        """Wait until no workspace runs or is on its way to."""
+        while any(phase not in ("stopped", "failed") for phase in await self.phases()):
+            await asyncio.sleep(_POLL)
+
+    async def _stop(self, workspace_id: str, owner_id: str, run: str | None, why: str, kind: str = "asked") -> None:
+        async with self._store.write() as session:
+            row = await session.get_one(WorkspaceRow, workspace_id)
+            if row.desired == "deleted" or (run is not None and row.run != run):
+                return
+            row.desired = "stopped"
+            if row.phase == "failed":
+                row.phase, row.reason = "stopped", None
+        await self._journal.record(kind, why, account_id=owner_id, workspace=(row.id, row.name))
+
+    async def delete(self, account: Account, ref: str, purge: bool = False) -> Workspace:
+        """Stop and forget it. The home is kept unless `purge`."""
+        found = await self._row(account, ref)
+        async with self._store.write() as session:
+            row = await session.get_one(WorkspaceRow, found.id)
+            row.desired, row.purge = "deleted", row.purge or purge
+        await self._record(row, account, "asked", "asked to delete" + (", files and all" if purge else ""))
+        return await self._changed(account, row.id)
+
+    # What goes on in them
+
+    async def history(self, account: Account, ref: str, after: int = 0, limit: int = 200) -> list[Event]:
+        row = await self._row(account, ref)
+        return await self._journal.history(account.id, row.id, after, limit)
+
+    async def events(self, account: Account, after: int | None, workspace: str | None) -> AsyncIterator[Event]:
+        """Events as they happen. Raises `NotFound` for an unknown workspace at the first step."""
+        workspace_id = (await self._row(account, workspace)).id if workspace is not None else None
+        async for event in self._journal.follow(account.id, after, workspace_id):
+            yield event
+
+    async def usage(self, account: Account, ref: str, seconds: float = 3600.0) -> list[UsagePoint]:
+        """The points of the last `seconds`, oldest first."""
+        row = await self._row(account, ref)
+        return await self._usage.points(row.id, self._steps.clock() - seconds)
+
+    async def logs(
+        self, account: Account, ref: str, app: str | None = None, follow: bool = False, tail: int = 200
+    ) -> AsyncIterator[LogLine]:
+        row = await self._row(account, ref)
+        names = [found["name"] for found in row.document["apps"]]
+        if app is not None and app not in names:
+            raise NotFound(Problem("app-unknown", f"{row.name} has no app named {app}", f"one of {', '.join(names)}"))
+        async for line in self._backend(row).logs(row.id, app=app, follow=follow, tail=tail):
+            yield line
+
+    async def exec(
+        self, account: Account, ref: str, argv: Sequence[str], tty: tuple[int, int] | None = None
+    ) -> Execution:
+        """Run a program inside. Raises `Conflict` where the workspace does not run."""
+        row = await self._row(account, ref)
+        if row.phase != "running":
+            raise Conflict(
+                Problem(
+                    "not-running",
+                    f"{row.name} is {row.phase}, so nothing can be run in it",
+                    f"studiolo start {row.name}",
+                )
+            )
+        if not argv:
+            raise WrongInput(Problem("no-command", "there is no command to run", f"studiolo exec {row.name} -- python"))
+        return await self._backend(row).exec(row.id, argv, tty=tty)
+
+    # The machine
+
+    async def machine(self, account: Account) -> Machine:
+        """Capacity, and what this account's workspaces use of it."""
+        features = await self._steps.backends[DEFAULT_BACKEND].features()
+        why_not = features.explanation or "not supported here"
+        limits = {
+            "cpu": "enforced" if features.limits_cpu else f"not enforced: {why_not}",
+            "memory": "enforced" if features.limits_memory else f"not enforced: {why_not}",
+        }
+        uses = [
+            MachineUse(workspace=found.name, owner=found.owner, cpu=point.cpu, memory=point.memory, disk=point.disk)
+            for found in await self.workspaces(account)
+            if (point := found.usage) is not None
+        ]
+        generations = self._steps.generations
+        count, size = len(generations.all()), await asyncio.to_thread(generations.disk_usage)
+        return machine.describe(self._steps.layout, limits, (count, size), tuple(uses))
+
+    async def status(self, account: Account) -> Status:
+        layout = self._steps.layout
+        control = read_pid_file(layout.run / "control.pid")
+        return Status(
+            version=__version__,
+            url=self._steps.origin,
+            home=str(layout.home),
+            control_plane=_pid_status(control.pid if control else None),
+            host_agent=_pid_status(self._agent_pid()),
+            edge=_pid_status(self._edge.pid()),
+            relay=_pid_status(self._edge.relay_pid()),
+            workspaces=await self.phases(),
+            tools={kind: state.words for kind, state in self._steps.tools.default_states(self._steps.apps).items()},
+        )
+
+    async def phases(self) -> dict[str, int]:
+        return await count_phases(self._store)
+
+    # Building blocks
+
+    async def blocks(self, account: Account, kind: BlockKind) -> list[Block]:
+        """By name, those built in first."""
+        return await self._library.list(kind)
+
+    async def block(self, account: Account, kind: BlockKind, name: str) -> Block:
+        return await self._library.get(kind, name)
+
+    async def put_block(self, account: Account, kind: BlockKind, name: str, document: Mapping[str, Any]) -> Block:
+        """Make or replace. Workspaces that were made from it keep what they were made with."""
+        return await self._library.put(kind, name, document)
+
+    async def delete_block(self, account: Account, kind: BlockKind, name: str) -> None:
+        await self._library.delete(kind, name)
+
+    # Apps by their address
+
+    async def find(self, label: Label) -> tuple[Account, Workspace] | None:
+        """The workspace that a host name speaks of, and its owner."""
+        query = (
+            select(WorkspaceRow, AccountRow)
+            .join(AccountRow, AccountRow.id == WorkspaceRow.owner_id)
+            .where(AccountRow.name == label.owner, WorkspaceRow.name == label.workspace)
+        )
+        async with self._store.read() as session:
+            found = (await session.execute(query)).first()
+        if found is None or label.app not in [app["name"] for app in found[0].document["apps"]]:
+            return None
+        row, owner = found
+        account = Account(owner.id, owner.name, owner.role)
+        return account, self._show(row, account)
+
+    async def app_label(self, account: Account, ref: str, app: str | None) -> tuple[Label, Workspace]:
+        """The label of one app (default: the first). Raises `NotFound`."""
+        found = await self.workspace(account, ref)
+        names = [status.name for status in found.apps]
+        if app is not None and app not in names:
+            raise NotFound(Problem("app-unknown", f"{found.name} has no app named {app}", f"one of {', '.join(names)}"))
+        return Label(app or names[0], found.name, found.owner), found
+
+    async def _row(self, account: Account, ref: str) -> WorkspaceRow:
+        query = select(WorkspaceRow).where(
+            WorkspaceRow.owner_id == account.id, or_(WorkspaceRow.name == ref, WorkspaceRow.id == ref)
+        )
+        async with self._store.read() as session:
+            rows = list(await session.scalars(query))
+        if not rows:
+            raise NotFound(
+                Problem("workspace-unknown", f"there is no workspace named {ref}", "studiolo ps shows those there are")
+            )
+        return next((row for row in rows if row.name == ref), rows[0])
+
+    def _show(self, row: WorkspaceRow, owner: Account) -> Workspace:
+        return show(
+            row,
+            owner.name,
+            layout=self._steps.layout,
+            origin=self._steps.origin,
+            kinds=self._steps.apps,
+            tools=self._steps.tools,
+            seen=self._reconciler.seen.get(row.id),
+            progress=self._steps.progress.get(row.id, ""),
+            usage=self._usage.latest.get(row.id),
+        )
+
+    def _backend(self, row: WorkspaceRow) -> Backend:
+        return self._steps.backends[row.backend]
+
+    async def _record(self, row: WorkspaceRow, account: Account, kind: str, message: str) -> None:
+        await self._journal.record(kind, message, account_id=account.id, workspace=(row.id, row.name))
+
+    async def _changed(self, account: Account, workspace_id: str) -> Workspace:
+        self._reconciler.wake()
+        return await self.workspace(account, workspace_id)
+
+
+def _pid_status(pid: int | None) -> PidStatus:
+    return PidStatus(pid=pid, running=pid is not None)
+
+
+def _new_run() -> str:
+    return secrets.token_hex(6)
+
+
+def _ask_to_run(row: WorkspaceRow, now: float, *, relock: bool) -> None:
+    row.desired, row.run, row.reason = "running", _new_run(), None
+    row.stages = [] if relock else [stage for stage in row.stages if stage["name"] in ("locked", "built")]
+    if relock:
+        row.generation = None
+    row.phase, row.phase_since = "pending", now

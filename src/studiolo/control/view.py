@@ -1,0 +1,82 @@
+"""Workspaces as the API shows them: rows, observations and tools put together. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from studiolo.apps.app import AppKind
+from studiolo.backends.backend import AppObservation, Observation
+from studiolo.control.launch import app_url, wanted_tools
+from studiolo.control.tools import ToolInstaller
+from studiolo.layout import Layout
+from studiolo.names import Label
+from studiolo.resources import AppStatus, Reason, Stage, UsagePoint, Workspace
+from studiolo.spec.document import App, Resolved
+from studiolo.store.tables import WorkspaceRow
+
+
+def show(
+    row: WorkspaceRow,
+    owner: str,
+    *,
+    layout: Layout,
+    origin: str,
+    kinds: Mapping[str, AppKind],
+    tools: ToolInstaller,
+    seen: Observation | None,
+    progress: str,
+    usage: UsagePoint | None,
+) -> Workspace:
+    document = Resolved.model_validate(row.document)
+    wanted = wanted_tools(document, kinds)
+    observed = {app.name: app for app in seen.apps} if seen is not None and seen.run == row.run else {}
+
+    def status(app: App) -> AppStatus:
+        found = observed.get(app.name)
+        needed = wanted[app.name]
+        installation = tools.installation(needed) if needed is not None else None
+        state, reason = "stopped", ""
+        if found is not None:
+            state, reason = _state(found, row.phase), found.reason
+        elif installation is not None and installation.generation is None and row.desired == "running":
+            state = "failed" if installation.problem else "installing"
+            reason = str(installation.problem) if installation.problem else installation.progress
+        elif row.phase in ("pending", "building", "starting", "running"):
+            state = "starting"
+        return AppStatus(
+            name=app.name,
+            kind=app.kind,
+            url=app_url(origin, Label(app.name, row.name, owner)) + "/",
+            state=state,
+            reason=reason,
+            restarts=found.restarts if found else 0,
+        )
+
+    return Workspace(
+        id=row.id,
+        name=row.name,
+        owner=owner,
+        project=row.project,
+        backend=row.backend,
+        phase=row.phase,  # type: ignore[arg-type]
+        desired=row.desired,  # type: ignore[arg-type]
+        reason=Reason(**row.reason) if row.reason else None,
+        apps=tuple(status(app) for app in document.apps),
+        generation=row.generation,
+        environment=row.environment,
+        repository=document.repository,
+        home=str(layout.workspace_home(row.id)),
+        document=document.model_dump(mode="json", exclude_defaults=True),
+        stages=tuple(Stage(**stage) for stage in row.stages),
+        progress=progress,
+        notes=tuple(row.notes),
+        created=datetime.fromtimestamp(row.created, UTC),
+        started=datetime.fromtimestamp(row.started, UTC) if row.started is not None else None,
+        usage=usage,
+    )
+
+
+def _state(found: AppObservation, phase: str) -> str:
+    # While a workspace stops, its apps may still answer; nobody should be sent there.
+    return "stopped" if phase in ("stopping", "deleting") else found.state
