@@ -45,10 +45,10 @@ imports: dev ## the house's floors: who may import whom
 check: lint types imports ## all that needs no run
 
 docs: dev ## write the generated pages of docs/ anew
-	@$(BIN)/python docs/generate.py
+	@$(BIN)/python -m docs
 
 bench: dev ## every headline figure, side by side with a peer; writes benchmarks/README.md
-	@$(BIN)/python benchmarks/all.py
+	@$(BIN)/python -m benchmarks
 
 lock: dev ## newest versions that fit pyproject.toml, into the three locks
 	@$(LOCK) --upgrade pyproject.toml -o requirements.lock

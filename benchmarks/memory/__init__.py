@@ -1,0 +1,1 @@
+"""What Studiolo's own processes need with ten workspaces."""
