@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 from sqlalchemy import delete, select
 
@@ -75,4 +75,4 @@ def as_kind(text: str) -> BlockKind:
     """Raises `NotFound` for what is no kind of block."""
     if text not in KINDS:
         raise NotFound(Problem("kind-unknown", f"there is no kind of block named {text}", f"one of {', '.join(KINDS)}"))
-    return cast(BlockKind, text)
+    return text

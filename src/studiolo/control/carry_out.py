@@ -340,4 +340,4 @@ async def load_subjects(store: Store) -> list[Subject]:
 async def count_phases(store: Store) -> dict[str, int]:
     async with store.read() as session:
         found = await session.execute(select(WorkspaceRow.phase, func.count()).group_by(WorkspaceRow.phase))
-        return {phase: count for phase, count in found.tuples()}
+        return dict(found.tuples().all())

@@ -59,8 +59,8 @@ def show(
         owner=owner,
         project=row.project,
         backend=row.backend,
-        phase=row.phase,  # type: ignore[arg-type]
-        desired=row.desired,  # type: ignore[arg-type]
+        phase=row.phase,
+        desired=row.desired,
         reason=Reason(**row.reason) if row.reason else None,
         apps=tuple(status(app) for app in document.apps),
         generation=row.generation,

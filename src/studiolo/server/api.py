@@ -198,7 +198,7 @@ async def _as_messages(source: AsyncIterator[Event]) -> AsyncIterator[str]:
     pending: asyncio.Task[Event] | None = None
     try:
         while True:
-            pending = pending or asyncio.ensure_future(anext(source))  # type: ignore[arg-type]
+            pending = pending or asyncio.ensure_future(anext(source))
             done, _ = await asyncio.wait({pending}, timeout=KEEP_ALIVE)
             if not done:
                 yield ": still here\n\n"

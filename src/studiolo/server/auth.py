@@ -113,4 +113,5 @@ def is_cross_site(scope: Scope) -> bool:
     if origin is None:
         return False
     scheme = headers.get(b"x-forwarded-proto", scope["scheme"])
-    return origin != f"{scheme}://{headers.get(b'host', '')}"
+    expected: str = f"{scheme}://{headers.get(b'host', '')}"
+    return origin != expected
