@@ -3,69 +3,173 @@ but names and problems.
 
 A building block may be written in place or named (`compute: cpu-small`); `Workspace` holds both, and `resolve`
 in `spec.resolve` turns names into blocks.
+
+A validator's ValueError reads `what is wrong; what to write`: `spec.check` makes the message and the hint of it.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
-from studiolo.names import is_name
+from studiolo.names import NAME_LENGTH, as_name, is_name
 from studiolo.spec.quantity import Cores, Duration, Size
+from studiolo.spec.repository import check_repository
+from studiolo.spec.value import Type, Value, as_text, parse_value
+from studiolo.spec.wording import quoted
+
+NAMED, IN_PLACE = "<name>", "<block>"
+
+_VERSION = re.compile(r"3(?:\.[0-9]{1,2}){0,2}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_PARAM = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+_REQUIREMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*[^\x00-\x1f\x7f]*")
 
 
 def _name(text: str) -> str:
     if not is_name(text):
-        raise ValueError(
-            "is not a name; use lower-case letters, digits and single hyphens between them, 40 characters at most"
+        near = as_name(text, "")
+        write = (
+            f"write {near}"
+            if near
+            else "use lower-case letters, digits and single hyphens between them, 40 characters at most"
         )
+        raise ValueError(f"{quoted(text)} is not a name; {write}")
+    return text
+
+
+def _python(value: Any) -> Any:
+    # From YAML it is the text as written; from JSON a number, where 3.1 can only be meant so.
+    text = as_text(value)
+    if not _VERSION.fullmatch(text):
+        raise ValueError(f"{quoted(text)} is not a Python version; write 3.12")
+    return text
+
+
+def _requirement(text: str) -> str:
+    # A line break or a leading hyphen would be an option to the installer.
+    if not _REQUIREMENT.fullmatch(text):
+        raise ValueError(f"{quoted(text)} is not a package; write a name, such as polars or polars>=1")
+    return text
+
+
+def _variable(text: str) -> str:
+    if not _VARIABLE.fullmatch(text):
+        raise ValueError(
+            f"{quoted(text)} is not a variable's name; use letters, digits and _, and begin with a letter or _"
+        )
+    return text
+
+
+def _param_name(text: str) -> str:
+    if not _PARAM.fullmatch(text) or len(text) > NAME_LENGTH:
+        raise ValueError(
+            f"{quoted(text)} is not a parameter's name; use letters, digits, _ and -, and begin with a letter"
+        )
+    return text
+
+
+def _below(what: str, text: str) -> str:
+    if text.startswith(("/", "~")) or ".." in text.split("/") or not text.isprintable():
+        raise ValueError(f"{quoted(text)} does not lie in the {what}; write a path below it, such as data/raw")
     return text
 
 
 Name = Annotated[
     str,
     AfterValidator(_name),
-    Field(json_schema_extra={"pattern": "^[a-z0-9](-?[a-z0-9])*$", "maxLength": 40}),
+    Field(json_schema_extra={"pattern": "^[a-z0-9](-?[a-z0-9])*$", "maxLength": NAME_LENGTH}),
+]
+Requirement = Annotated[str, AfterValidator(_requirement)]
+VariableName = Annotated[
+    str, AfterValidator(_variable), Field(json_schema_extra={"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"})
+]
+ParamName = Annotated[
+    str, AfterValidator(_param_name), Field(json_schema_extra={"pattern": "^[A-Za-z_][A-Za-z0-9_-]*$"})
+]
+Text = Annotated[
+    str, BeforeValidator(as_text), WithJsonSchema({"type": ["string", "number", "boolean"], "examples": ["text"]})
 ]
 
 
 class Document(BaseModel):
-    """The base of all documents: frozen, and unknown keys are errors."""
+    """The base of all documents: frozen, and unknown keys are errors. A known key without a value is left out."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True, regex_engine="rust-regex")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_absent(cls, data: Any) -> Any:
+        # `compute:` with all its lines commented out.
+        if not isinstance(data, dict):
+            return data
+        return {key: value for key, value in data.items() if value is not None or key not in cls.model_fields}
+
+
+def _named_or_in_place(value: Any) -> str:
+    return NAMED if isinstance(value, str | int | float) else IN_PLACE
 
 
 class Environment(Document):
     """Which software. Everything left out is detected from the repository."""
 
-    python: str | None = Field(None, description="Python version, such as 3.12", pattern=r"^3(\.\d{1,2}){0,2}$")
-    packages: tuple[str, ...] = Field((), description="PyPI requirements, such as polars>=1")
+    python: Annotated[str, BeforeValidator(_python)] | None = Field(
+        None,
+        description="Python version, such as 3.12",
+        json_schema_extra={
+            "anyOf": [{"type": "string", "pattern": r"^3(\.\d{1,2}){0,2}$"}, {"type": "number"}, {"type": "null"}]
+        },
+    )
+    packages: tuple[Requirement, ...] = Field((), description="PyPI requirements, such as polars>=1")
     project: str | None = Field(
         None, description="folder of a pyproject.toml or requirements.txt, relative to the repository"
     )
 
-    @field_validator("python", mode="before")
+    @field_validator("project")
     @classmethod
-    def _version_is_text(cls, value: Any) -> Any:
-        # YAML reads 3.12 as a number, and 3.10 as 3.1: the loader keeps the text, so a number never gets here
-        # except from JSON, where 3.1 can only be meant as written.
-        return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+    def _inside_repository(cls, value: str | None) -> str | None:
+        return value if value is None else _below("repository", value)
 
 
 class DataSource(Document):
     """Which storage: the workspace's home, or a folder of the host."""
 
-    name: Name
+    name: Name = Field(description="what it is called")
     folder: str | None = Field(None, description="a folder of the host; left out: a folder kept in the home")
     path: str | None = Field(None, description="where it appears, relative to the home; default: data/<name>")
+
+    @field_validator("folder")
+    @classmethod
+    def _absolute(cls, value: str | None) -> str | None:
+        if value is not None and (not value.startswith(("/", "~/")) or not value.isprintable()):
+            raise ValueError(f"{quoted(value)} is not a folder of the host; write all of its path, such as /srv/data")
+        return value
 
     @field_validator("path")
     @classmethod
     def _inside_home(cls, value: str | None) -> str | None:
-        if value is not None and (value.startswith(("/", "~")) or ".." in value.split("/") or not value.strip("/. ")):
-            raise ValueError("must be a path below the home, such as data/raw")
-        return value
+        if value is not None and not value.strip("/. "):
+            raise ValueError(f"{quoted(value)} is the home itself; write a path below it, such as data/raw")
+        return value if value is None else _below("home", value)
+
+    @property
+    def place(self) -> str:
+        """Where it appears, relative to the home."""
+        return "/".join(part for part in (self.path or f"data/{self.name}").split("/") if part not in ("", "."))
 
 
 class Compute(Document):
@@ -78,24 +182,39 @@ class Compute(Document):
 class App(Document):
     """What opens in the browser: `jupyterlab`, `vscode`, or any HTTP command."""
 
-    name: Name
-    kind: Literal["jupyterlab", "vscode", "command"] = "command"
-    command: tuple[str, ...] = Field(
+    name: Name = Field(description="its part of the host name")
+    kind: Literal["jupyterlab", "vscode", "command"] = Field("command", description="which app it is")
+    command: tuple[Text, ...] = Field(
         (), description="the program and its arguments; {port} or {socket} stands for where it must listen"
     )
-    ready: str = Field("/", description="a path that answers below 500 once the app is up", pattern=r"^/")
-    timeout: Duration = Field(120.0, description="how long it may take to become ready", validate_default=True)
-    extensions: tuple[str, ...] = Field((), description="JupyterLab extensions (PyPI) or VS Code extensions (ids)")
+    ready: str = Field(
+        "/",
+        description="a path that answers below 500 once the app is up",
+        json_schema_extra={"pattern": "^/"},
+    )
+    timeout: Duration = Field(
+        120.0, description="how long it may take to become ready", json_schema_extra={"default": "2m"}
+    )
+    extensions: tuple[Requirement, ...] = Field(
+        (), description="JupyterLab extensions (PyPI) or VS Code extensions (ids)"
+    )
+
+    @field_validator("ready")
+    @classmethod
+    def _is_path(cls, value: str) -> str:
+        if not value.startswith("/") or not value.isascii() or not value.isprintable() or " " in value:
+            raise ValueError(f"{quoted(value)} is not a path; write / or /health")
+        return value
 
     @model_validator(mode="after")
     def _command_where_needed(self) -> App:
         if self.kind == "command":
-            if not self.command:
-                raise ValueError("needs a command, such as [streamlit, run, app.py, --server.port, '{port}']")
+            if not self.command or not self.command[0]:
+                raise ValueError("needs a command; write [streamlit, run, app.py, --server.port, '{port}']")
             if not any("{port}" in word or "{socket}" in word for word in self.command):
-                raise ValueError("the command must use {port} or {socket}, so that it listens where the edge looks")
+                raise ValueError("the command does not say where to listen; use {port} or {socket} in it")
             if self.extensions:
-                raise ValueError("extensions belong to jupyterlab and vscode")
+                raise ValueError("extensions belong to jupyterlab and vscode; leave them out, or change the kind")
         elif self.command:
             raise ValueError(f"{self.kind} brings its own command; use kind: command for another program")
         return self
@@ -104,9 +223,15 @@ class App(Document):
 class Param(Document):
     """A value given with -P when the workspace is made."""
 
-    type: Literal["str", "int", "float", "bool"] = "str"
-    default: str | int | float | bool | None = None
-    description: str = ""
+    type: Type = Field("str", description="str, int, float or bool")
+    default: Value | None = Field(None, description="left out: it must be given")
+    description: str = Field("", description="what it is for")
+
+    @field_validator("default", mode="before")
+    @classmethod
+    def _of_its_type(cls, value: Any, info: ValidationInfo) -> Any:
+        kind: Type | None = info.data.get("type")
+        return value if kind is None else parse_value(kind, value)
 
 
 class Idle(Document):
@@ -115,18 +240,31 @@ class Idle(Document):
     after: Duration | None = Field(None, description="stop after this long without activity; null: never")
 
 
+NamedEnvironment = Annotated[
+    Annotated[Name, Tag(NAMED)] | Annotated[Environment, Tag(IN_PLACE)], Discriminator(_named_or_in_place)
+]
+NamedApp = Annotated[Annotated[Name, Tag(NAMED)] | Annotated[App, Tag(IN_PLACE)], Discriminator(_named_or_in_place)]
+NamedData = Annotated[
+    Annotated[Name, Tag(NAMED)] | Annotated[DataSource, Tag(IN_PLACE)], Discriminator(_named_or_in_place)
+]
+NamedCompute = Annotated[
+    Annotated[Name, Tag(NAMED)] | Annotated[Compute, Tag(IN_PLACE)], Discriminator(_named_or_in_place)
+]
+RepositoryText = Annotated[str, AfterValidator(check_repository)]
+
+
 class Workspace(Document):
     """`studiolo.yaml`. References to named blocks are plain strings."""
 
-    name: Name | None = None
-    params: dict[str, Param] = {}
-    repository: str | None = Field(None, description="a folder of the host, or an https:// Git URL")
-    environment: Name | Environment = Environment()
-    apps: tuple[Name | App, ...] = ("jupyterlab", "vscode")
-    data: tuple[Name | DataSource, ...] = ()
-    compute: Name | Compute = Compute()
-    env: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str] = {}
-    idle: Idle = Idle()
+    name: Name | None = Field(None, description="default: the repository's name")
+    params: dict[ParamName, Param] = Field({}, description="values given with -P, used as ${params.NAME}")
+    repository: RepositoryText | None = Field(None, description="a folder of the host, or an https:// Git URL")
+    environment: NamedEnvironment = Field(Environment(), description="which software, or a stored environment's name")
+    apps: tuple[NamedApp, ...] = Field(("jupyterlab", "vscode"), description="what opens in the browser")
+    data: tuple[NamedData, ...] = Field((), description="which storage, or stored data sources' names")
+    compute: NamedCompute = Field(Compute(), description="how much machine, or a stored compute resource's name")
+    env: dict[VariableName, Text] = Field({}, description="environment variables of all that runs in the workspace")
+    idle: Idle = Field(Idle(), description="when an unused workspace stops")
 
 
 class Blocks(Document):
