@@ -1,0 +1,70 @@
+"""What is said on the agent's socket: one JSON object per line, in both directions, one connection per request.
+
+The request is `{"op": ..., ...}`. The answer is any number of `{"item": ...}` lines and then `{"done": ...}` or
+`{"error": {...}}`. During `exec` both sides go on talking: the agent sends `{"out": 1 | 2, "data": base64}` and at
+last `{"done": status}`; the client sends `{"in": base64}` (empty: end of input) or `{"size": [columns, rows]}`, and
+hangs up to have it ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from studiolo.backends.backend import AppLaunch, AppObservation, Launch, Mount, Observation, SeedFile
+from studiolo.problem import Conflict, Denied, NotFound, Problem, StudioloError, Unavailable, WrongInput
+
+VERSION = 1
+"""Raised with every change of these messages: an agent of another version is replaced, and what runs is adopted."""
+
+LINE_LIMIT = 64 << 20
+_ERRORS: dict[str, type[StudioloError]] = {
+    kind.__name__: kind for kind in (StudioloError, WrongInput, NotFound, Conflict, Denied, Unavailable)
+}
+
+
+def encode(message: Mapping[str, Any]) -> bytes:
+    return json.dumps(message, separators=(",", ":")).encode() + b"\n"
+
+
+async def receive(reader: asyncio.StreamReader) -> dict[str, Any] | None:
+    """The next message; None where the other side has gone."""
+    try:
+        line = await reader.readuntil(b"\n")
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return None
+    message = json.loads(line)
+    return message if isinstance(message, dict) else None
+
+
+def plain(value: Any) -> Any:
+    """A frozen record as JSON data."""
+    return dataclasses.asdict(value)
+
+
+def launch_from(data: Mapping[str, Any]) -> Launch:
+    return Launch(
+        **{
+            **data,
+            "apps": tuple(AppLaunch(**{**app, "argv": tuple(app["argv"])}) for app in data["apps"]),
+            "mounts": tuple(Mount(**mount) for mount in data["mounts"]),
+            "seeds": tuple(SeedFile(**seed) for seed in data["seeds"]),
+        }
+    )
+
+
+def observation_from(data: Mapping[str, Any]) -> Observation:
+    apps = tuple(AppObservation(**app) for app in data["apps"])
+    return Observation(**{**data, "apps": apps, "notes": tuple(data["notes"])})
+
+
+def error_to(error: StudioloError) -> dict[str, Any]:
+    kind = next(name for name in (cls.__name__ for cls in type(error).__mro__) if name in _ERRORS)
+    return {"kind": kind, "problems": [dataclasses.asdict(problem) for problem in error.problems]}
+
+
+def error_from(data: Mapping[str, Any]) -> StudioloError:
+    return _ERRORS[data["kind"]](*(Problem(**problem) for problem in data["problems"]))
