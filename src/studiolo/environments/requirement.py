@@ -1,0 +1,100 @@
+"""One package that somebody asks for, and where they wrote it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+from studiolo.environments.pins import Pin, pinned, split_hashes
+from studiolo.problem import Problem, WrongInput
+
+_VCS = re.compile(r"(?:^|@\s*)(?:git|hg|svn|bzr)\+", re.IGNORECASE)
+_PATH = re.compile(
+    r"^(?:\.{0,2}/|\.{1,2}$|~|file:|[\w.-]+/)|@\s*(?:file:|\.{0,2}/)|\.(?:whl|zip|tar\.gz)$", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A requirement that has been looked at: it names a package of the index, or one file by https."""
+
+    requirement: Requirement
+    where: str
+    hashes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return canonicalize_name(self.requirement.name)
+
+    @property
+    def text(self) -> str:
+        return str(self.requirement)
+
+    @property
+    def pin(self) -> Pin | None:
+        """What it is, where it leaves no choice and says its hashes."""
+        return pinned(self.requirement, self.hashes) if self.hashes else None
+
+    @classmethod
+    def parse(cls, line: str, where: str) -> Wanted:
+        """Raises `WrongInput` for anything that is not a requirement, or cannot be locked by hash."""
+        try:
+            text, hashes = split_hashes(line)
+            requirement = Requirement(text)
+        except (InvalidRequirement, ValueError) as error:
+            raise WrongInput(_refusal(line, where) or _malformed(line, where, error)) from error
+        if "${" in line:
+            raise WrongInput(
+                Problem(
+                    "requirement-unsupported",
+                    f"{requirement.name}: variables of this machine are not filled into a repository's requirements",
+                    "write the address itself",
+                    where,
+                )
+            )
+        if requirement.url and not _is_plain_https(requirement.url):
+            raise WrongInput(_refusal(line, where) or _foreign(requirement, where))
+        return cls(requirement, where, hashes)
+
+
+def _is_plain_https(url: str) -> bool:
+    return re.match(r"https://[^/@\s]+/[^@\s]*$", url) is not None
+
+
+def _refusal(line: str, where: str) -> Problem | None:
+    shown = line[:120]
+    if _VCS.search(line):
+        return Problem(
+            "requirement-unsupported",
+            f"{shown!r}: code in a version control system has no hash, so it cannot be locked",
+            "ask for a released version, or for a wheel by its https address",
+            where,
+        )
+    if _PATH.search(line) and not line.lower().startswith("https:"):
+        return Problem(
+            "requirement-unsupported",
+            f"{shown!r} is a file or folder of one machine, so it cannot be locked",
+            "ask for a released version, or for a wheel by its https address",
+            where,
+        )
+    return None
+
+
+def _malformed(line: str, where: str, error: Exception) -> Problem:
+    reason = str(error).splitlines()[0]
+    hint = "write it such as pandas>=2"
+    if line.lower().startswith("https:"):
+        hint = "put the package's name in front: name @ https://..."
+    return Problem("requirement-syntax", f"{line[:120]!r} is not a requirement: {reason}", hint, where)
+
+
+def _foreign(requirement: Requirement, where: str) -> Problem:
+    return Problem(
+        "requirement-unsupported",
+        f"{requirement.name} is asked for by an address that is not plain https",
+        "use https, without a user name in the address",
+        where,
+    )
