@@ -45,7 +45,7 @@ imports: dev ## the house's floors: who may import whom
 check: lint types imports ## all that needs no run
 
 docs: dev ## write the generated pages of docs/ anew
-	@$(BIN)/python -m docs
+	@$(BIN)/python docs/generate.py
 
 bench: dev ## every headline figure, side by side with a peer; writes benchmarks/README.md
 	@$(BIN)/python -m benchmarks
