@@ -1,0 +1,388 @@
+"""What reaches an app, what reaches the control plane, and what either is told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from edge_harness import CODE, LAB, Site, receive, running_site
+
+from studiolo.edge.grants import new_key
+
+OTHER = "k" * 43
+
+
+@pytest_asyncio.fixture
+async def site() -> AsyncIterator[Site]:
+    async with running_site() as site:
+        yield site
+
+
+def told(answer_headers: list[list[str]], name: str) -> list[str]:
+    return [value for header, value in answer_headers if header == name]
+
+
+async def test_a_grant_admits_to_its_own_app_only(site: Site) -> None:
+    code_key = new_key()
+    site.grants.link(CODE, code_key, site.code.path)
+
+    assert (await site.ask(LAB, headers=[site.cookie()])).by == "lab"
+    assert (await site.ask(CODE, headers=[site.cookie(code_key)])).by == "code"
+    assert (await site.ask(CODE, headers=[site.cookie()])).by == "control"
+    assert (await site.ask(LAB, headers=[site.cookie(code_key)])).by == "control"
+
+    site.grants.unlink(LAB, site.key)
+    assert (await site.ask(LAB, headers=[site.cookie()])).by == "control"
+    assert len(site.lab.requests) == 1
+    assert len(site.code.requests) == 1
+
+
+@pytest.mark.parametrize("scheme", ["token", "Bearer", "bearer", "Token"])
+async def test_the_key_may_come_in_the_authorization_header_and_goes_no_further(site: Site, scheme: str) -> None:
+    answer = await site.ask(headers=[("Authorization", f"{scheme} {site.key}")])
+
+    assert answer.by == "lab"
+    assert site.key not in str(answer.seen)
+
+
+async def test_an_apps_own_authorization_is_passed_on(site: Site) -> None:
+    for value in ("Basic YWRhOmJ5cm9u", "Bearer short", f"Bearer {OTHER}"):
+        answer = await site.ask(headers=[site.cookie(), ("Authorization", value)])
+        assert answer.by == "lab"
+        assert told(answer.seen["headers"], "authorization") == [value]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        [("Cookie", "studiolo-grant=")],
+        [("Cookie", "studiolo-grant=short")],
+        [("Cookie", "studiolo-grant={key}A")],
+        [("Cookie", "studiolo-grant=A{key}")],
+        [("Cookie", "studiolo-grant={key}.ws")],
+        [("Cookie", "studiolo-grant={key}/.")],
+        [("Cookie", "studiolo-grant=./{key}")],
+        [("Cookie", "studiolo-grant=%2e%2f{key}")],
+        [("Cookie", "studiolo-grant=../" + "a" * 40)],
+        [("Cookie", "studiolo-grant=" + "/" * 43)],
+        [("Cookie", "studiolo-grant=" + "." * 43)],
+        [("Cookie", 'studiolo-grant="{key}"')],
+        [("Cookie", "xstudiolo-grant={key}")],
+        [("Cookie", "Studiolo-Grant={key}")],
+        [("Cookie", "studiolo-grant={other}")],
+        [("Authorization", "token {other}")],
+        [("Authorization", "Basic {key}")],
+        [("Authorization", "token {key} x")],
+        [("Authorization", "token ../{key}")],
+        [("X-Studiolo-Grant", "{lab}/{key}")],
+        [("X-Forwarded-Host", "{lab}.localhost")],
+    ],
+)
+async def test_without_a_grant_no_request_reaches_an_app(site: Site, headers: list[tuple[str, str]]) -> None:
+    filled = [
+        (name, value.format(key=site.key, other=OTHER, lab=LAB) if "{" in value else value) for name, value in headers
+    ]
+    for method, body in (("GET", b""), ("POST", b"secret")):
+        answer = await site.ask(headers=filled, method=method, body=body)
+        assert answer.by == "control"
+        assert told(answer.seen["headers"], "x-studiolo-label") == [str(LAB)]
+    assert site.lab.requests == []
+
+
+async def test_a_miss_is_told_from_a_request_without_a_key(site: Site) -> None:
+    without = await site.ask()
+    unknown = await site.ask(headers=[site.cookie(OTHER)])
+    await site.lab.stop()
+    asleep = await site.ask(headers=[site.cookie()])
+
+    assert told(without.seen["headers"], "x-studiolo-missed") == []
+    assert told(unknown.seen["headers"], "x-studiolo-missed") == ["1"]
+    assert told(asleep.seen["headers"], "x-studiolo-missed") == ["1"]
+
+
+async def test_a_body_that_was_meant_for_an_app_stays_away_from_the_control_plane(site: Site) -> None:
+    await site.lab.stop()
+    for body in (b"x" * 10, b"x" * 3_000_000):
+        answer = await site.ask(headers=[site.cookie(), ("Content-Type", "a/b")], method="POST", body=body)
+        assert answer.by == "control"
+        assert answer.seen["body"] == 0
+        assert told(answer.seen["headers"], "content-length") == []
+
+
+@pytest.mark.parametrize("path", ["/.studiolo/open", "/.studiolo/", "/%2estudiolo/x", "/a/../.studiolo/x"])
+async def test_studiolos_own_paths_go_to_the_control_plane_on_every_app(site: Site, path: str) -> None:
+    answer = await site.ask(LAB, path, [site.cookie()], method="POST", body=b"four")
+
+    assert answer.by == "control"
+    assert answer.seen["body"] == 4
+    assert answer.seen["line"].split(" ")[1] == path
+    assert told(answer.seen["headers"], "x-studiolo-label") == [str(LAB)]
+    assert told(answer.seen["headers"], "cookie") == [f"studiolo-grant={site.key}"]
+
+
+async def test_the_control_plane_has_its_own_hosts_and_sees_all_cookies(site: Site) -> None:
+    for host in ("localhost", "127.0.0.1", "[::1]", f"localhost:{site.port}", "LOCALHOST"):
+        raw = f"GET /x HTTP/1.1\r\nHost: {host}\r\nCookie: studiolo-session=s; a=b\r\nConnection: close\r\n\r\n"
+        answer = await site.send(raw.encode())
+        assert answer.by == "control"
+        assert told(answer.seen["headers"], "host") == [host]
+        assert told(answer.seen["headers"], "cookie") == ["studiolo-session=s; a=b"]
+        assert told(answer.seen["headers"], "x-studiolo-label") == []
+
+
+async def test_ipv6_loopback_answers_too(site: Site) -> None:
+    raw = f"GET / HTTP/1.1\r\nHost: {site.host()}\r\nCookie: studiolo-grant={site.key}\r\nConnection: close\r\n\r\n"
+    assert (await site.send(raw.encode(), "::1")).by == "lab"
+
+
+FORGED = [
+    ("X-Studiolo-Label", "vscode--demo--ada"),
+    ("X-Studiolo-Missed", "9"),
+    ("X-Studiolo-Origin-Ok", "9"),
+    ("X-Studiolo-Grant", "vscode--demo--ada/" + OTHER),
+    ("x-studiolo-label", "second"),
+    ("X_Studiolo_Label", "underscores"),
+    ("X-Forwarded-For", "6.6.6.6"),
+    ("X-Forwarded-Host", "evil.example"),
+    ("X-Forwarded-Proto", "gopher"),
+    ("X-Real-IP", "6.6.6.6"),
+    ("Forwarded", "for=6.6.6.6"),
+    ("Proxy", "http://evil.example"),
+]
+
+
+async def test_what_the_edge_says_cannot_be_forged(site: Site) -> None:
+    places = [(None, "/"), (LAB, "/"), (LAB, "/.studiolo/x"), (CODE, "/")]
+    for label, path in places:
+        honest = await site.ask(label, path, [site.cookie()])
+        forged = await site.ask(label, path, [site.cookie(), *FORGED])
+        assert forged.by == honest.by
+        assert forged.seen["headers"] == honest.seen["headers"]
+    headers = (await site.ask(headers=[site.cookie(), *FORGED])).seen["headers"]
+    assert not [name for name, _ in headers if "studiolo" in name]
+    assert told(headers, "x-forwarded-for") == ["127.0.0.1"]
+    assert told(headers, "x-forwarded-proto") == ["http"]
+    assert told(headers, "x-forwarded-host") == [site.host()]
+
+
+@pytest.mark.parametrize(
+    ("sent", "left"),
+    [
+        ("studiolo-grant={key}", None),
+        ("studiolo-grant={key}; a=1; b=2", "a=1; b=2"),
+        ("a=1; studiolo-grant={key}; b=2", "a=1; b=2"),
+        ("a=1; b=2; studiolo-grant={key}", "a=1; b=2"),
+        ("studiolo-session=s; studiolo-grant={key}", None),
+        ("a=1; studiolo-session=s; studiolo-grant={key}; b=2; studiolo-grant=x; studiolo-session=", "a=1; b=2"),
+        ("studiolo-grant={key};a=1;studiolo-session=s;b=2", "a=1;b=2"),
+        ("studiolo-grant =x; studiolo-grant={key}; a=studiolo-grant=; b", "a=studiolo-grant=; b"),
+        ("xstudiolo-grant=1; studiolo-grantx=2; studiolo-grant={key}", "xstudiolo-grant=1; studiolo-grantx=2"),
+        ('_xsrf="2|a:b|c="; studiolo-grant={key}; e=', '_xsrf="2|a:b|c="; e='),
+        ("a=1; " + "studiolo-session=s; " * 9 + "studiolo-grant={key}", None),
+        (
+            "; ".join(f"c{n}={n}" * 20 for n in range(150)) + "; studiolo-grant={key}",
+            "; ".join(f"c{n}={n}" * 20 for n in range(150)),
+        ),
+    ],
+)
+async def test_studiolos_cookies_are_taken_out_and_others_left(site: Site, sent: str, left: str | None) -> None:
+    answer = await site.ask(headers=[("Cookie", sent.replace("{key}", site.key))])
+
+    assert answer.by == "lab"
+    assert told(answer.seen["headers"], "cookie") == ([] if left is None else [left])
+
+
+async def test_cookies_in_several_lines_are_one_list(site: Site) -> None:
+    answer = await site.ask(headers=[("Cookie", "a=1"), site.cookie(), ("Cookie", "studiolo-session=s")])
+
+    assert answer.by == "lab"
+    assert told(answer.seen["headers"], "cookie") == ["a=1"]
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "localhost.evil.example",
+        "jupyterlab--demo--ada.evil.example",
+        "jupyterlab--demo--ada.localhost.evil.example",
+        "evil.jupyterlab--demo--ada.localhost",
+        "jupyterlab--demo--ada.localhost.",
+        "localhost.",
+        "jupyterlab--demo.localhost",
+        "jupyterlab--demo--ada--x.localhost",
+        "-jupyterlab--demo--ada.localhost",
+        "jupyterlab--demo--ada-.localhost",
+        "a" * 60 + "--demo--ada.localhost",
+        "..localhost",
+        "../jupyterlab--demo--ada.localhost",
+        "jupyterlab--demo--ada/../x.localhost",
+        "%6aupyterlab--demo--ada.localhost",
+        "127.0.0.2",
+        "[::2]",
+        "",
+        "localhost evil",
+        "localhost:8800:1",
+    ],
+)
+async def test_other_hosts_are_turned_away(site: Site, host: str) -> None:
+    raw = f"GET / HTTP/1.1\r\nHost: {host}\r\nCookie: studiolo-grant={site.key}\r\nConnection: close\r\n\r\n"
+    assert (await site.send(raw.encode())).status in (400, 421)
+    assert site.lab.requests == site.control.requests == []
+
+
+@pytest.mark.parametrize(
+    ("line", "hosts"),
+    [
+        ("GET http://localhost/ HTTP/1.1", ["{lab}"]),
+        ("GET http://{lab}/ HTTP/1.1", ["localhost"]),
+        ("GET http://{lab}/ HTTP/1.1", ["evil.example"]),
+        ("GET http://{lab}/ HTTP/1.0", []),
+        ("GET http://{lab}/ HTTP/1.1", []),
+        ("GET / HTTP/1.1", []),
+        ("GET / HTTP/1.0", []),
+        ("GET / HTTP/1.1", ["{lab}", "localhost"]),
+        ("GET / HTTP/1.1", ["{lab}", "{lab}"]),
+        ("GET / HTTP/1.1", ["{lab}, localhost"]),
+        ("CONNECT {lab}:80 HTTP/1.1", ["{lab}"]),
+        ("TRACE / HTTP/1.1", ["{lab}"]),
+        ("GET /%00 HTTP/1.1", ["{lab}"]),
+        ("GET / HTTP/2.0", ["{lab}"]),
+    ],
+)
+async def test_requests_that_say_two_things_are_turned_away(site: Site, line: str, hosts: list[str]) -> None:
+    lines = [line, *(f"Host: {host}" for host in hosts), f"Cookie: studiolo-grant={site.key}", "Connection: close"]
+    raw = "\r\n".join([*lines, "", ""]).replace("{lab}", f"{LAB}.localhost")
+
+    assert (await site.send(raw.encode())).status in (400, 405, 421, 505)
+    assert site.lab.requests == site.control.requests == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/a/../b", "//double//", "/a%2Fb", "/a?b=/../c&d=%00", "/%E2%82%AC", "/x;y=1:2", "/:"],
+)
+async def test_an_app_sees_the_path_as_it_was_sent(site: Site, path: str) -> None:
+    answer = await site.ask(path=path, headers=[site.cookie()])
+    assert answer.by == "lab"
+    assert answer.seen["line"] == f"GET {path} HTTP/1.1"
+
+
+@pytest.mark.parametrize("path", ["/../x", "/%2e%2e/x", "/a/../../x", "/.studiolo/../../x"])
+async def test_a_path_out_of_the_root_is_turned_away(site: Site, path: str) -> None:
+    assert (await site.ask(path=path, headers=[site.cookie()])).status == 400
+    assert (await site.ask(None, path)).status == 400
+    assert site.lab.requests == site.control.requests == []
+
+
+async def test_an_absolute_request_line_that_agrees_with_its_host_is_served(site: Site) -> None:
+    host = site.host()
+    raw = f"GET http://{host}/p?q HTTP/1.1\r\nHost: {host.upper()}\r\nCookie: studiolo-grant={site.key}\r\n\r\n"
+    answer = await site.send(raw.encode())
+    assert answer.by == "lab"
+    assert answer.seen["line"] == "GET /p?q HTTP/1.1"
+
+
+async def test_bodies_arrive_whole(site: Site) -> None:
+    for size in (1, 100_000, 10_000_000):
+        answer = await site.ask(headers=[site.cookie()], method="POST", body=b"x" * size)
+        assert (answer.by, answer.seen["body"]) == ("lab", size)
+    head = f"PUT /f HTTP/1.1\r\nHost: {site.host()}\r\nCookie: studiolo-grant={site.key}\r\n"
+    head += "Transfer-Encoding: chunked\r\n\r\n"
+    chunks = b"".join(b"1000\r\n" + b"x" * 4096 + b"\r\n" for _ in range(50)) + b"0\r\n\r\n"
+    answer = await site.send(head.encode() + chunks)
+    assert (answer.by, answer.seen["body"]) == ("lab", 50 * 4096)
+
+
+async def test_a_connection_is_kept_and_each_request_on_it_is_judged_anew(site: Site) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+    asked = []
+    for headers in (f"Cookie: studiolo-grant={site.key}\r\n", "", f"Cookie: studiolo-grant={site.key}\r\n"):
+        writer.write(f"GET / HTTP/1.1\r\nHost: {site.host()}\r\n{headers}\r\n".encode())
+        asked.append((await receive(reader)).by)
+    site.grants.unlink(LAB, site.key)
+    writer.write(f"GET / HTTP/1.1\r\nHost: {site.host()}\r\nCookie: studiolo-grant={site.key}\r\n\r\n".encode())
+    asked.append((await receive(reader)).by)
+    writer.close()
+
+    assert asked == ["lab", "control", "lab", "control"]
+
+
+async def test_a_stream_is_passed_on_as_it_comes(site: Site) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+    writer.write(f"GET /events HTTP/1.1\r\nHost: {site.host()}\r\nCookie: studiolo-grant={site.key}\r\n\r\n".encode())
+    await asyncio.wait_for(reader.readuntil(b"data: 1\n\n"), 5)  # the app has not ended its answer yet
+    site.lab.go_on.set()
+    await asyncio.wait_for(reader.readuntil(b"data: 2\n\n"), 5)
+    writer.close()
+
+
+@pytest.mark.parametrize("status", [403, 404, 418, 421, 500, 502, 503, 504])
+async def test_what_an_app_answers_is_its_own(site: Site, status: int) -> None:
+    answer = await site.ask(path=f"/status/{status}", headers=[site.cookie()])
+    assert (answer.status, answer.by) == (status, "lab")
+
+
+async def test_an_app_cannot_steer_the_edge(site: Site) -> None:
+    answer = await site.ask(path="/steer", headers=[site.cookie()])
+    assert answer.by == "lab"
+    assert "x-accel-redirect" not in answer.headers
+    assert site.control.requests == []
+
+
+async def test_pages_and_programs_are_told_that_the_control_plane_is_down_and_apps_go_on(site: Site) -> None:
+    await site.control.stop()
+    for label, path in ((None, "/"), (LAB, "/"), (LAB, "/.studiolo/x"), (CODE, "/")):
+        page = await site.ask(label, path, [("Sec-Fetch-Mode", "navigate")])
+        assert page.status == 503
+        assert page.headers["content-type"] == "text/html; charset=utf-8"
+        assert page.headers["retry-after"] == "1"
+        assert b'http-equiv="refresh"' in page.body
+        plain = await site.ask(label, path, [("Accept", "text/html"), ("Sec-Fetch-Mode", "cors")])
+        assert plain.status == 503
+        assert plain.headers["content-type"] == "application/problem+json"
+        assert plain.seen["code"] == "control-plane-down"
+    assert (await site.ask(headers=[("Accept", "text/html,*/*")])).headers["content-type"].startswith("text/html")
+    assert (await site.ask(headers=[site.cookie()])).by == "lab"
+
+
+async def test_the_page_for_bad_times_cannot_be_asked_for(site: Site) -> None:
+    assert (await site.ask(None, "/.studiolo/down")).status == 404
+    assert (await site.ask(LAB, "/.studiolo/down")).status == 404
+
+
+async def test_static_files_need_no_control_plane(site: Site) -> None:
+    static = site.layout.run / "edge" / "static"
+    static.unlink()
+    static.mkdir()
+    (static / "a.css").write_text("a{}" * 1000)
+    (site.layout.run / "secret.css").write_text("no")
+    await site.control.stop()
+
+    answer = await site.ask(None, "/static/a.css?v=1", [("Accept-Encoding", "gzip")])
+    assert (answer.status, answer.headers["content-type"]) == (200, "text/css")
+    assert "immutable" in answer.headers["cache-control"]
+    assert answer.headers["content-encoding"] == "gzip"
+    for path in (
+        "/static/../secret.css",
+        "/static/..%2f..%2fsecret.css",
+        "/static../secret.css",
+        "/static/",
+        "/static//etc/passwd",
+    ):
+        assert (await site.ask(None, path)).status in (400, 403, 404, 503)
+
+
+async def test_nothing_secret_is_logged(site: Site) -> None:
+    await site.lab.stop()
+    await site.control.stop()
+    await site.ask(headers=[site.cookie()])
+    await site.ask(None, f"/sign-in?token={site.key}")
+    await site.ask(headers=[site.cookie(), ("Upgrade", "websocket"), ("Origin", site.origin())])
+    await site.edge.stop()
+
+    for log in site.layout.logs.iterdir():
+        assert log.read_text() == ""
