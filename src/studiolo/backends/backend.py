@@ -169,7 +169,8 @@ class Backend(Protocol):
     def start(self, launch: Launch) -> AsyncIterator[Checkpoint]:
         """Start all apps; ends when they have been started, not when they are ready (`observe` tells that).
 
-        Starting a run that already runs changes nothing; another run of the same workspace is stopped first.
+        Starting a run that already runs starts those of its apps that it does not have yet (their tools came later) and
+        leaves the others alone; another run of the same workspace is stopped first.
         Raises `StudioloError` with a reason a person can act on.
         """
         ...

@@ -41,7 +41,8 @@ class Residents:
         """As `Backend.start`. Goes on to its end even where the one who asked has gone."""
         while (present := self._workspaces.get(launch.id)) is not None:
             if present.launch.run == launch.run and not present.stopping:
-                await present.attempted()
+                async for checkpoint in present.join(launch):
+                    yield checkpoint
                 return
             await self._stop(present, _REPLACED)
         workspace = Workspace(Record.new(launch), self._records, self._hierarchy)

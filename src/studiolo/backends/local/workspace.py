@@ -12,13 +12,14 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from studiolo.backends.backend import Checkpoint, Observation, Usage
+from studiolo.backends.backend import Checkpoint, Launch, Observation, Usage
 from studiolo.backends.local import home, logs, procfs
 from studiolo.backends.local.app import App
 from studiolo.backends.local.cgroup import Group, Hierarchy
-from studiolo.backends.local.record import Record, Records
+from studiolo.backends.local.record import AppRecord, Record, Records
 from studiolo.daemon import Identity
 from studiolo.problem import Problem, Unavailable
 from studiolo.spec.quantity import format_size
@@ -68,10 +69,22 @@ class Workspace:
             await app.attempted.wait()
             yield Checkpoint("app", f"{app.launch.name} is {app.record.state}")
 
-    async def attempted(self) -> None:
-        """Until each app has been started once."""
+    async def join(self, launch: Launch) -> AsyncIterator[Checkpoint]:
+        """Start the apps of the same run that are not there yet; what runs is left alone. Idempotent."""
+        present = {app.name for app in self.launch.apps}
+        joining = [app for app in launch.apps if app.name not in present]
+        if joining:
+            for note in home.prepare(launch):
+                self.note(note)
+            self.record.launch = self.launch = replace(self.launch, apps=(*self.launch.apps, *joining))
+            self.record.apps |= {app.name: AppRecord() for app in joining}
+            self.save()
+            apps = [App(app, self.record.apps[app.name], self) for app in joining]
+            self._apps += apps
+            self._supervisors += [asyncio.create_task(app.supervise()) for app in apps]
         for app in self._apps:
             await app.attempted.wait()
+            yield Checkpoint("app", f"{app.launch.name} is {app.record.state}")
 
     def _make_group(self) -> None:
         group = self._hierarchy.group(self.launch.id)
