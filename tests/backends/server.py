@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 
 PARSER = argparse.ArgumentParser()
 PARSER.add_argument("--socket")
@@ -48,10 +49,10 @@ class Handler(BaseHTTPRequestHandler):
             case ["daemon"]:
                 reply = daemon()
             case _:
-                reply = {"pid": os.getpid(), "env": dict(os.environ), "cwd": os.getcwd(), "sid": os.getsid(0)}
-        status = 503 if OPTIONS.behave == "never-ready" else 200
+                reply = {"pid": os.getpid(), "env": dict(os.environ), "cwd": str(Path.cwd()), "sid": os.getsid(0)}
+        code = 503 if OPTIONS.behave == "never-ready" else 200
         body = json.dumps(reply).encode()
-        self.send_response(status)
+        self.send_response(code)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
