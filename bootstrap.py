@@ -22,6 +22,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -266,15 +267,32 @@ def apt_install(packages: Sequence[str], failed: list[str]) -> None:
 
 
 def up(*, port: str | None, detach: bool) -> int:
-    """Start, make the first workspace once, and hand over to `studiolo up`, or return with a link printed."""
-    port_option = ["--port", port] if port else []
-    status = run([str(STUDIOLO), "up", "--detach", "--no-browser", "--no-link", *port_option], check=False)
-    if status != 0:
-        return status
-    first = first_workspace()
+    """Start, make the first workspace once, print a link; then return, or stay with `studiolo up` until it ends."""
+    command = [str(STUDIOLO), "up", "--no-browser", "--no-link", *(["--port", port] if port else [])]
     if detach:
-        return max(first, run([str(STUDIOLO), "link"], check=False))
-    return os.execv(STUDIOLO, [str(STUDIOLO), "up", "--no-browser", *port_option])
+        return run([*command, "--detach"], check=False) or first_workspace() or link()
+    with subprocess.Popen(command) as foreground:  # leaving this waits for it
+        signal.signal(signal.SIGTERM, lambda number, frame: foreground.terminate())
+        if not is_up(foreground):
+            return foreground.wait()
+        status = first_workspace() or link()
+        # Ctrl-C reaches both of us; `studiolo up` is the one that ends things in order.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        return foreground.wait() or status
+
+
+def is_up(foreground: subprocess.Popen[bytes]) -> bool:
+    """Wait until the control plane answers; False where it ended with an error before."""
+    while foreground.poll() is None:
+        if subprocess.run([str(STUDIOLO), "status", "--json"], check=False, capture_output=True).returncode == 0:
+            return True
+        time.sleep(0.1)
+    return foreground.returncode == 0
+
+
+def link() -> int:
+    say("== open this link to sign in; it works once")
+    return run([str(STUDIOLO), "link"], check=False)
 
 
 def first_workspace() -> int:

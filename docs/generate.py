@@ -1,0 +1,78 @@
+"""Writes what in docs/ comes from the code: `python docs/generate.py`, or `--check` to fail where a page is stale.
+
+`cli.md` is the commands' own help; the calls in `python-client.md` are the client's own signatures.
+"""
+
+# ruff: noqa: T201  (a program that reports)
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from typer.cli import get_docs_for_click
+from typer.main import get_command
+
+from studiolo.cli.main import app
+from studiolo.client.calls import Calls
+
+DOCS = Path(__file__).parent
+CLI = DOCS / "cli.md"
+CLIENT = DOCS / "python-client.md"
+BEGIN, END = "<!-- calls: begin -->\n", "<!-- calls: end -->\n"
+
+HEAD = """\
+<!-- Written by `make docs` from the commands themselves; edit their help, not this page. -->
+
+"""
+
+
+def cli_page() -> str:
+    command = get_command(app)
+    context = command.context_class(command, info_name="studiolo")
+    text = get_docs_for_click(obj=command, ctx=context, name="studiolo", title="Commands")
+    return HEAD + "\n".join(line.rstrip() for line in text.strip().splitlines()) + "\n"
+
+
+def client_page() -> str:
+    before, _, rest = CLIENT.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return before + BEGIN + "".join(entry + "\n" for entry in calls()) + END + after
+
+
+def calls() -> Iterator[str]:
+    """Each public method of both clients, with its signature and what it says of itself."""
+    for name, member in vars(Calls).items():
+        if name.startswith("_") or not (inspect.getdoc(member) and hasattr(member, "__wrapped__")):
+            continue
+        signature = inspect.signature(member.__wrapped__)
+        parameters = [p for p in signature.parameters.values() if p.name != "self"]
+        returned = str(signature.return_annotation)
+        kind, _, inner = returned.partition("[")
+        result = inner.removesuffix("]")
+        shown = f"iterator of {result}" if kind == "Stream" else result
+        arguments = str(signature.replace(parameters=parameters, return_annotation=inspect.Signature.empty))
+        words = " ".join((inspect.getdoc(member) or "").split())
+        yield f"- `{name}{arguments.replace(chr(39), '')}` → `{shown}`: {words}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; fail where a page is stale")
+    check = parser.parse_args().check
+    stale = []
+    for path, text in ((CLI, cli_page()), (CLIENT, client_page())):
+        if not path.exists() or path.read_text() != text:
+            stale.append(path.name)
+            if not check:
+                path.write_text(text)
+    if stale:
+        print(f"{'stale' if check else 'written'}: {', '.join(stale)}" + ("; run `make docs`" if check else ""))
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
