@@ -144,7 +144,7 @@ async def test_another_port_is_taken_over_without_cutting_anybody(site: Site) ->
     site.lab.go_on.set()
     await asyncio.wait_for(reader.readuntil(b"data: 2\n\n"), 5)
     writer.close()
-    assert ports.listeners(old) == []
+    assert await daemon.wait_until(lambda: ports.listeners(old) == [], 5)
 
 
 async def test_a_taken_port_names_its_owner_and_a_way_out(site: Site) -> None:
