@@ -1,4 +1,4 @@
-"""Which Python an environment gets: what was asked for, else what the repository says, else the one Studiolo runs on."""
+"""Which Python an environment gets: as asked for, else as the repository says, else the one Studiolo runs on."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ class Uv:
         on_line: Callable[[str], None] | None = None,
         unreachable: Callable[[], None],
     ) -> Completed:
-        """Like `run`; where the index cannot be reached, `unreachable` is told and what was downloaded before is used."""
+        """Like `run`; where the index cannot be reached, tells `unreachable` and uses what was downloaded before."""
         try:
             return await self.run(arguments, cwd=cwd, timeout=timeout, on_line=on_line)
         except ProgramFailed as error:

@@ -1,0 +1,279 @@
+"""Built environments on disk: immutable, addressed by their lock, shared by all workspaces with the same lock.
+
+A generation appears whole or not at all: it is built in `.building-<id>-<random>` and renamed. Only one process
+builds an id at a time (a lock on `.lock-<id>`, which the kernel releases when its holder dies), and within this
+process all who want it wait for the same build. Files are made read-only, because they are hard links into the
+download cache that all generations share; folders stay writable, so that `rm -rf` of the data folder just works.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import stat
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from studiolo.environments.build_log import NAME as LOG_NAME
+from studiolo.environments.kind import Kind, Lock, Progress, Report
+from studiolo.problem import Problem, StudioloError
+
+RESERVE = 500 << 20
+"""Bytes that must be free before a build begins."""
+
+_BUILDING = ".building-"
+_LOCK = ".lock-"
+_FAILED = ".failed-"
+_ASK_AGAIN = 0.2
+_LOGS_KEPT = 7 * 86400.0
+
+
+@dataclass(frozen=True)
+class Generation:
+    """`built_at` is Unix time, `seconds` how long the build took, `packages` how many are in it."""
+
+    id: str
+    kind: str
+    folder: Path
+    lock: Lock
+    built_at: float
+    seconds: float
+    packages: int
+
+
+@dataclass
+class _Build:
+    """A build under way in this process, and who is waiting for it."""
+
+    reports: list[Report] = field(default_factory=list)
+    last: Progress | None = None
+    task: asyncio.Task[Generation] | None = None
+
+    def report(self, progress: Progress) -> None:
+        self.last = progress
+        for each in self.reports:
+            each(progress)
+
+
+class Generations:
+    """`folder` holds the generations, `cache` the downloads. `clock` gives Unix time."""
+
+    def __init__(
+        self,
+        folder: Path,
+        cache: Path,
+        kinds: Mapping[str, Kind],
+        *,
+        reserve: int = RESERVE,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._folder = folder
+        self._cache = cache
+        self._kinds = kinds
+        self._reserve = reserve
+        self._clock = clock
+        self._builds: dict[str, _Build] = {}
+
+    def find(self, lock_id: str) -> Generation | None:
+        """The complete generation of this id. None where there is none, or it cannot be read."""
+        folder = self._folder / lock_id
+        if not lock_id.isalnum():
+            return None
+        try:
+            lock = Lock(**json.loads((folder / "lock.json").read_text(encoding="utf-8")))
+            facts = json.loads((folder / "build.json").read_text(encoding="utf-8"))
+            return Generation(lock_id, lock.kind, folder, lock, facts["built_at"], facts["seconds"], facts["packages"])
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+    def all(self) -> tuple[Generation, ...]:
+        """Every complete generation, oldest first."""
+        names = [entry.name for entry in self._folder.iterdir()] if self._folder.is_dir() else []
+        found = [generation for name in names if (generation := self.find(name)) is not None]
+        return tuple(sorted(found, key=lambda generation: (generation.built_at, generation.id)))
+
+    async def build(self, lock: Lock, report: Report) -> Generation:
+        """The generation of this lock, built if it is not there. Idempotent.
+
+        Callers in this process share one build and all hear its progress; cancelling the last of them cancels it. A
+        build by another process is waited for. Raises `StudioloError` (disk-full, package-not-found, ...); then
+        nothing is left but the log, `.failed-<id>.log`.
+        """
+        if (found := self.find(lock.id)) is not None:
+            return found
+        build = self._builds.get(lock.id)
+        if build is None or build.task is None or build.task.done():
+            build = self._builds[lock.id] = _Build()
+            build.task = asyncio.create_task(self._build(lock, build), name=f"build {lock.id}")
+        elif build.last is not None:
+            report(build.last)
+        task = build.task
+        assert task is not None
+        build.reports.append(report)
+        try:
+            return await asyncio.shield(task)
+        finally:
+            build.reports.remove(report)
+            if not build.reports:
+                if self._builds.get(lock.id) is build:
+                    del self._builds[lock.id]
+                if not task.done():
+                    task.cancel()
+                    # not `await task`: how it ended concerns nobody any more, and this may itself be cancelled
+                    await asyncio.gather(task, return_exceptions=True)
+
+    def sweep(self) -> None:
+        """Remove what crashed builds left behind. What a live process is building stays. Call it from a thread."""
+        if not self._folder.is_dir():
+            return
+        for leftover in sorted(self._folder.glob(f"{_BUILDING}*")):
+            lock_id = leftover.name.removeprefix(_BUILDING).split("-")[0]
+            with self._try_claim(lock_id) as claimed:
+                if claimed:
+                    _remove(leftover)
+        for claim in sorted(self._folder.glob(f"{_LOCK}*")):
+            with self._try_claim(claim.name.removeprefix(_LOCK)) as claimed:
+                if claimed:
+                    claim.unlink(missing_ok=True)
+        before = self._clock() - _LOGS_KEPT
+        for log in self._folder.glob(f"{_FAILED}*"):
+            with contextlib.suppress(OSError):
+                if log.stat().st_mtime < before:
+                    log.unlink()
+        scratch = self._cache / "scratch"
+        for rest in scratch.iterdir() if scratch.is_dir() else ():
+            with contextlib.suppress(OSError):
+                if rest.stat().st_mtime < before:
+                    _remove(rest)
+
+    def disk_usage(self) -> int:
+        """Bytes on disk of all generations together; files they share count once. Takes seconds: use a thread."""
+        seen: set[int] = set()
+        total = 0
+        for at, _, files in os.walk(self._folder):
+            for name in files:
+                with contextlib.suppress(OSError):
+                    status = os.lstat(os.path.join(at, name))  # noqa: PTH118  a hundred thousand files
+                    if status.st_ino not in seen:
+                        seen.add(status.st_ino)
+                        total += status.st_blocks * 512
+        return total
+
+    async def _build(self, lock: Lock, build: _Build) -> Generation:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        told = False
+        while True:
+            with self._try_claim(lock.id) as claimed:
+                if claimed:
+                    return self.find(lock.id) or await self._build_alone(lock, build.report)
+            if not told:
+                build.report(Progress("waiting for another process that builds the same environment"))
+                told = True
+            await asyncio.sleep(_ASK_AGAIN)
+
+    async def _build_alone(self, lock: Lock, report: Report) -> Generation:
+        self._check_space()
+        kind = self._kinds.get(lock.kind)
+        if kind is None:
+            raise StudioloError(Problem("kind-unknown", f"no kind of environment is called {lock.kind}"))
+        begun = time.monotonic()
+        building = self._folder / f"{_BUILDING}{lock.id}-{secrets.token_hex(4)}"
+        try:
+            building.mkdir()
+            await kind.build(lock, building, report)
+            packages = len(kind.describe(lock))
+            facts = {
+                "built_at": self._clock(),
+                "seconds": round(time.monotonic() - begun, 3),
+                "packages": packages,
+            }
+            await asyncio.to_thread(_seal, building, lock, facts)
+            building.rename(self._folder / lock.id)
+            _sync(self._folder)
+        except OSError as error:
+            self._keep_log(lock.id, building)
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise StudioloError(self._full()) from error
+            raise StudioloError(
+                Problem("environment-failed", f"the environment cannot be written: {error.strerror}", str(self._folder))
+            ) from error
+        except StudioloError:
+            self._keep_log(lock.id, building)
+            raise
+        finally:
+            if building.exists():
+                # shielded: a second cancellation leaves nothing half removed
+                await asyncio.shield(asyncio.to_thread(_remove, building))
+        (self._folder / f"{_FAILED}{lock.id}.log").unlink(missing_ok=True)
+        found = self.find(lock.id)
+        assert found is not None, "what was just written can be read"
+        return found
+
+    def _check_space(self) -> None:
+        if shutil.disk_usage(self._folder).free < self._reserve:
+            raise StudioloError(self._full())
+
+    def _full(self) -> Problem:
+        free = shutil.disk_usage(self._folder).free >> 20
+        return Problem(
+            "disk-full",
+            f"the disk is full: {free} MiB are free where environments are kept, and building one takes "
+            f"{max(self._reserve, RESERVE) >> 20} MiB or more",
+            f"remove what is not needed (downloads in {self._cache} may go at any time), "
+            "or set STUDIOLO_HOME to a larger disk",
+        )
+
+    def _keep_log(self, lock_id: str, building: Path) -> None:
+        with contextlib.suppress(OSError):
+            (building / LOG_NAME).replace(self._folder / f"{_FAILED}{lock_id}.log")
+
+    @contextlib.contextmanager
+    def _try_claim(self, lock_id: str) -> Iterator[bool]:
+        """Hold the right to build this id, if nobody else does: yields whether that is so."""
+        path = self._folder / f"{_LOCK}{lock_id}"
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # sweep() removes claims that nobody holds: one that was removed meanwhile claims nothing
+                claimed = os.fstat(handle).st_ino == path.stat().st_ino
+            except (BlockingIOError, FileNotFoundError):
+                claimed = False
+            yield claimed
+        finally:
+            os.close(handle)
+
+
+def _seal(folder: Path, lock: Lock, facts: Mapping[str, float]) -> None:
+    """Write what the generation is, make its files read-only, and have it all on disk before it gets its name."""
+    for name, content in (("lock.json", asdict(lock)), ("build.json", dict(facts))):
+        (folder / name).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    for at, _, files in os.walk(folder):
+        for name in files:
+            path = os.path.join(at, name)  # noqa: PTH118  tens of thousands of files
+            status = os.lstat(path)
+            if stat.S_ISREG(status.st_mode) and status.st_mode & 0o222:
+                os.chmod(path, stat.S_IMODE(status.st_mode) & ~0o222)  # noqa: PTH101
+    _sync(folder / "lock.json")
+    _sync(folder / "build.json")
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
