@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     up_parser.add_argument("--port", help="the dashboard's port")
     up_parser.add_argument("--detach", action="store_true", help="return once everything runs")
     options = parser.parse_args(argv)
-    share_index_settings(os.environ)
+    share_network_settings(os.environ)
     try:
         if options.command == "install":
             install(dev=options.dev)
@@ -92,14 +92,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def share_index_settings(environment: os._Environ[str] | dict[str, str]) -> None:
-    """One package index for pip (which fetches uv) and uv (which fetches the rest), whichever of them was told."""
+def share_network_settings(environment: os._Environ[str] | dict[str, str]) -> None:
+    """What one program was told of the network holds for all: pip fetches uv, uv the rest, npm VS Code."""
     for_uv = environment.get("UV_DEFAULT_INDEX") or environment.get("UV_INDEX_URL")
     for_pip = environment.get("PIP_INDEX_URL")
     if for_uv and not for_pip:
         environment["PIP_INDEX_URL"] = for_uv
     elif for_pip and not for_uv:
         environment["UV_DEFAULT_INDEX"] = for_pip
+    certificates = environment.get("SSL_CERT_FILE")
+    if certificates:
+        environment.setdefault("PIP_CERT", certificates)
+        environment.setdefault("NODE_EXTRA_CA_CERTS", certificates)
 
 
 # Installing ---------------------------------------------------------------------------------------------------------
