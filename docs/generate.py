@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from typer.cli import get_docs_for_click
 from typer.main import get_command
@@ -34,7 +36,29 @@ def cli_page() -> str:
     command = get_command(app)
     context = command.context_class(command, info_name="studiolo")
     text = get_docs_for_click(obj=command, ctx=context, name="studiolo", title="Commands")
-    return HEAD + "\n".join(line.rstrip() for line in text.strip().splitlines()) + "\n"
+    firsts = dict(first_sentences(command, ()))
+    # Typer shortens what commands say of themselves in lists, and leaves the examples as running text.
+    group = ""
+    lines = []
+    for line in text.splitlines():
+        if heading := re.match(r"#+ `studiolo (.*)`", line):
+            group = f"{heading[1]} "
+        entry = re.match(r"\* `([a-z]+)`", line)
+        words = firsts.get(f"{group}{entry[1]}") if entry else None
+        lines.append(f"* `{entry[1]}`: {words}" if entry and words else line.rstrip())
+    page = re.sub(r"^Examples:\n((?:  .*\n)+)", as_console, "\n".join(lines) + "\n", flags=re.MULTILINE)
+    return HEAD + re.sub(r"\n{3,}", "\n\n", page).strip() + "\n"
+
+
+def first_sentences(command: Any, words: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    for name, child in getattr(command, "commands", {}).items():
+        yield " ".join((*words, name)), (child.help or "").strip().split("\n\n")[0].replace("\n", " ")
+        yield from first_sentences(child, (*words, name))
+
+
+def as_console(examples: re.Match[str]) -> str:
+    commands = "".join(f"$ {line.strip()}\n" for line in examples[1].splitlines())
+    return f"**Examples**:\n\n```console\n{commands}```\n"
 
 
 def client_page() -> str:
