@@ -1,0 +1,94 @@
+"""VS Code in the browser: code-server on Node, from tools of its own; terminals and notebooks are the workspace's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from studiolo.apps.app import Activity, Place, Process, Seed, Tools
+from studiolo.apps.asking import get_json
+from studiolo.daemon import python_module
+from studiolo.spec.document import App
+
+VERSION = "4.139.1"
+EXTENSIONS = ("ms-python.python", "ms-toolsai.jupyter")
+
+# Quiet at first sight. Written once: from then on these settings are the person's.
+_SETTINGS: dict[str, Any] = {
+    "workbench.startupEditor": "readme",
+    "workbench.tips.enabled": False,
+    "workbench.welcomePage.walkthroughs.openOnInstall": False,
+    "workbench.enableExperiments": False,
+    "workbench.secondarySideBar.defaultVisibility": "hidden",
+    "workbench.settings.showAISearchToggle": False,
+    "security.workspace.trust.enabled": False,
+    "telemetry.telemetryLevel": "off",
+    "update.mode": "none",
+    "update.showReleaseNotes": False,
+    "extensions.ignoreRecommendations": True,
+    "extensions.autoCheckUpdates": False,
+    "chat.disableAIFeatures": True,
+    "chat.commandCenter.enabled": False,
+    "git.openRepositoryInParentFolders": "never",
+    "files.exclude": {"**/.*": True, "**/__pycache__": True},
+}
+
+
+class VSCode:
+    name = "vscode"
+
+    def tools(self, document: App) -> Tools | None:
+        return Tools("npm", (f"code-server@{VERSION}",))
+
+    def process(self, document: App, place: Place) -> Process:
+        assert place.tools is not None, "code-server is not run without its tools"
+        data = place.settings / ".local/share/code-server"
+        config = place.state / "config.yaml"
+        server = (str(place.tools / "bin/node"), str(place.tools / "node_modules/code-server/out/node/entry.js"))
+        places = ("--user-data-dir", str(data), "--extensions-dir", str(data / "extensions"), "--config", str(config))
+        asked = [*EXTENSIONS, *document.extensions]
+        return Process(
+            argv=(
+                # Starts the server at once, and asks for the extensions beside it.
+                *python_module("studiolo.apps.vscode_launcher", "--extensions", ",".join(asked)),
+                "--state", str(place.state), "--", *server, *places,
+                "--socket", str(place.socket), "--socket-mode", "600",
+                "--session-socket", str(place.socket.with_name("code-session.sock")),
+                "--auth", "none",
+                "--disable-telemetry", "--disable-update-check", "--disable-workspace-trust",
+                "--disable-getting-started-override", "--disable-proxy",
+                "--app-name", "Studiolo",
+                str(place.folder),
+            ),
+            seeds=(
+                Seed(config, "{}\n"),
+                _seed(data / "User/settings.json", _SETTINGS, keep=True),
+                _seed(data / "Machine/settings.json", _machine(place)),
+            ),
+            ready="/healthz",
+            timeout=document.timeout,
+        )  # fmt: skip
+
+    async def activity(self, socket: Path) -> Activity | None:
+        answers = await get_json(socket, "/healthz")
+        if answers is None:
+            return None
+        # Milliseconds. It beats while an editor is connected and in use.
+        beat = answers[0].get("lastHeartbeat")
+        return Activity(False, beat / 1000 if beat else None, "")
+
+
+def _machine(place: Place) -> dict[str, Any]:
+    """What is true of this machine only; a workspace's own .vscode/settings.json wins."""
+    if place.interpreter is None:
+        return {}
+    return {
+        "python.defaultInterpreterPath": place.interpreter,
+        "python.terminal.activateEnvironment": False,
+        "python.createEnvironment.trigger": "off",
+    }
+
+
+def _seed(path: Path, content: dict[str, Any], keep: bool = False) -> Seed:
+    return Seed(path, json.dumps(content, indent=2) + "\n", keep)
