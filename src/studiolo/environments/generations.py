@@ -3,7 +3,8 @@
 A generation appears whole or not at all: it is built in `.building-<id>-<random>` and renamed. Only one process
 builds an id at a time (a lock on `.lock-<id>`, which the kernel releases when its holder dies), and within this
 process all who want it wait for the same build. Files are made read-only, because they are hard links into the
-download cache that all generations share; folders stay writable, so that `rm -rf` of the data folder just works.
+download cache that all generations share; folders stay writable, so that compiled modules can be added later and
+`rm -rf` of the data folder just works.
 """
 
 from __future__ import annotations
@@ -259,12 +260,20 @@ def _seal(folder: Path, lock: Lock, facts: Mapping[str, float]) -> None:
     for at, _, files in os.walk(folder):
         for name in files:
             path = os.path.join(at, name)  # noqa: PTH118  tens of thousands of files
-            status = os.lstat(path)
+            try:
+                status = os.lstat(path)
+            except FileNotFoundError:
+                continue  # a compiler's temporary file
             if stat.S_ISREG(status.st_mode) and status.st_mode & 0o222:
-                os.chmod(path, stat.S_IMODE(status.st_mode) & ~0o222)  # noqa: PTH101
+                _protect(path, status.st_mode)
     _sync(folder / "lock.json")
     _sync(folder / "build.json")
     _sync(folder)
+
+
+def _protect(path: str, mode: int) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.chmod(path, stat.S_IMODE(mode) & ~0o222)  # noqa: PTH101
 
 
 def _sync(path: Path) -> None:

@@ -64,10 +64,13 @@ class Interpreters:
 
         Raises `WrongInput` (python-not-found) saying what is here; without a network within seconds.
         """
-        installed = await self.installed()
+        own = _own()
         if wish is None:
-            wish = Wish(platform.python_version(), "the Python that Studiolo runs on")
+            wish = Wish(own.version, "the Python that Studiolo runs on")
         wanted = wish.range
+        if own.path.exists() and wanted.contains(own.version, prereleases=True):
+            return own  # without asking around, which takes seconds where there are many
+        installed = await self.installed()
         if found := _best(installed, wanted):
             return found
         reason = "downloads of Python are turned off"
@@ -105,7 +108,7 @@ class Interpreters:
                 rows = json.loads(completed.output)
             except (ProgramFailed, ValueError):
                 rows = []  # the one under Studiolo is there all the same
-        own = Interpreter(platform.python_version(), Path(sys.base_prefix, "bin", f"python3.{sys.version_info.minor}"))
+        own = _own()
         found = [own] if own.path.exists() else []
         found += [
             Interpreter(row["version"], Path(row["path"]))
@@ -124,10 +127,12 @@ class Interpreters:
             )
 
 
+def _own() -> Interpreter:
+    return Interpreter(platform.python_version(), Path(sys.base_prefix, "bin", f"python3.{sys.version_info.minor}"))
+
+
 def _best(installed: tuple[Interpreter, ...], wanted: SpecifierSet) -> Interpreter | None:
     fitting = [each for each in installed if wanted.contains(each.version, prereleases=False)]
-    if fitting and fitting[0] is installed[0] and fitting[0].version == platform.python_version():
-        return fitting[0]
     return max(fitting, key=lambda each: Version(each.version), default=None)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import shutil
 import sysconfig
@@ -113,6 +114,7 @@ class NpmKind:
                     # native modules are built against this node's headers, not against another node's or a download
                     "npm_config_nodedir": str(node.root),
                     "npm_config_update_notifier": "false",
+                    "JOBS": str(os.cpu_count() or 1),  # for node-gyp's make
                     "CI": "1",
                 },
                 # a dead network must be told apart from a slow one within seconds; the owner's own settings win

@@ -9,7 +9,9 @@ There is no pip inside: a generation is immutable, and packages are added by ask
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
+import shutil
 import sysconfig
 from collections.abc import Iterable
 from pathlib import Path
@@ -42,6 +44,7 @@ class UvKind:
     def __init__(self, cache: Path) -> None:
         self._uv = Uv(cache)
         self._interpreters = Interpreters(self._uv)
+        self._compiling: set[asyncio.Task[None]] = set()
 
     def detect(self, folder: Path) -> Detection | None:
         name = uv_sources.find(folder)
@@ -130,7 +133,13 @@ class UvKind:
                     await asyncio.gather(watch, return_exceptions=True)
         except ProgramFailed as error:
             raise explain(error, {}) from error
-        await self._compile(folder, python, total, log, report)
+        task = asyncio.create_task(_compile(folder, python), name="compile Python files")
+        self._compiling.add(task)
+        task.add_done_callback(self._compiling.discard)
+
+    async def settle(self) -> None:
+        """Wait until nothing is compiled in the background any more."""
+        await asyncio.gather(*self._compiling)
 
     def activate(self, lock: Lock, folder: Path) -> Activation:
         return Activation(
@@ -182,31 +191,20 @@ class UvKind:
             known.setdefault(pin.name, Pin(pin.name, pin.version, pin.url, written.get(pin.name, pin.hashes)))
         return tuple(known[name] for name in sorted(known))
 
-    async def _compile(self, folder: Path, python: Path, total: int, log: BuildLog, report: Report) -> None:
-        """Compile ahead, so that the first import is quick. Tests are left out: they are half of the time.
 
-        `-s` keeps the folder's name out of what is compiled; Python puts the real one in when it imports. A file
-        that does not compile (a template, another Python's syntax) is nobody's mistake.
-        """
-        report(Progress("compiling Python files", total, total))
-        argv: list[str | Path] = [
-            python,
-            "-I",
-            "-m",
-            "compileall",
-            "-q",
-            "-j",
-            "0",
-            "-s",
-            folder,
-            "-x",
-            r"/tests?/",
-            folder / "lib",
-        ]
-        completed = await run(argv, cwd=folder, env={}, timeout=_COMPILE_TIMEOUT, check=False)
-        log.add(completed.output)
-        if "No space left" in completed.output:
-            raise explain(ProgramFailed(Problem("program-failed", "compileall failed"), completed), {})
+async def _compile(folder: Path, python: Path) -> None:
+    """Compile all modules in the background, politely: a person is already starting a notebook meanwhile.
+
+    It takes four times as long as installing, and what is imported before its turn compiles itself. It may be killed
+    at any time. The program's working folder stays the same while the generation is renamed, so all paths are
+    relative to it. What does not compile (a template, another Python's syntax) is nobody's mistake; tests are left
+    out, being half of the time.
+    """
+    nice = shutil.which("nice")
+    polite = [nice, "-n", "19"] if nice else []
+    argv = [*polite, str(python), "-I", "-S", "-m", "compileall", "-q", "-j", "1", "-x", "/tests?/", "lib"]
+    with contextlib.suppress(ProgramFailed):
+        await run(argv, cwd=folder, env={}, timeout=_COMPILE_TIMEOUT, check=False)
 
 
 async def _count(folder: Path, total: int, report: Report) -> None:
