@@ -274,12 +274,13 @@ def up(*, port: str | None, detach: bool) -> int:
     """Start, make the first workspace once, print a link; then return, or stay with `studiolo up` until it ends."""
     command = [str(STUDIOLO), "up", "--no-browser", "--no-link", *(["--port", port] if port else [])]
     if detach:
-        return run([*command, "--detach"], check=False) or first_workspace() or link()
+        return run([*command, "--detach"], check=False) or welcome(told=False)
     with subprocess.Popen(command) as foreground:  # leaving this waits for it
         signal.signal(signal.SIGTERM, lambda number, frame: foreground.terminate())
-        if not is_up(foreground):
-            return foreground.wait()
-        status = first_workspace() or link()
+        status = 1
+        with contextlib.suppress(KeyboardInterrupt):
+            if is_up(foreground):
+                status = welcome(told=foreground.poll() is None)
         # Ctrl-C reaches both of us; `studiolo up` is the one that ends things in order.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         return foreground.wait() or status
@@ -294,31 +295,37 @@ def is_up(foreground: subprocess.Popen[bytes]) -> bool:
     return foreground.returncode == 0
 
 
-def link() -> int:
-    say("== open this link to sign in; it works once")
-    return run([str(STUDIOLO), "link"], check=False)
+def welcome(*, told: bool) -> int:
+    """Make the first workspace, if this is the first time, and print one link that signs in.
+
+    It is the shipped example, once per data folder: who removed it, or made another first, does not get it again.
+    `told`: what happens is shown already, by `studiolo up` in front.
+    """
+    marker = Path(str(ask("status")["home"])) / "first-workspace"
+    status, link = 0, None
+    if not marker.exists():
+        if all(workspace["name"] == EXAMPLE.name for workspace in ask("ps")):
+            say(f"== making a first workspace from {EXAMPLE.relative_to(ROOT)}")
+            try:
+                link = ask("run", str(EXAMPLE), "--name", EXAMPLE.name, "--no-browser", quiet=told)["link"]
+            except Failed as failure:  # the next `make up` tries again; meanwhile the dashboard says why
+                print(f"make: {failure}", file=sys.stderr, flush=True)
+                status = 1
+        if status == 0:
+            marker.touch()
+    link = link or ask("link")["url"]
+    say(f"== open this link to sign in; it works once\n{link}")
+    return status
 
 
-def first_workspace() -> int:
-    """The shipped example, once per data folder: who removed it, or made another first, does not get it again."""
-    home = Path(str(ask("status")["home"]))
-    marker = home / "first-workspace"
-    if marker.exists():
-        return 0
-    others = [workspace for workspace in ask("ps") if workspace["name"] != EXAMPLE.name]
-    if not others:
-        say(f"== making a first workspace from {EXAMPLE.relative_to(ROOT)}")
-        status = run([str(STUDIOLO), "run", str(EXAMPLE), "--name", EXAMPLE.name, "--detach"], check=False)
-        if status != 0:
-            return status
-    marker.touch()
-    return 0
-
-
-def ask(command: str):  # type: ignore[no-untyped-def]  # whatever JSON it prints
-    answer = subprocess.run([str(STUDIOLO), command, "--json"], check=False, stdout=subprocess.PIPE, text=True)
+def ask(*command: str, quiet: bool = False):  # type: ignore[no-untyped-def]  # whatever JSON it prints
+    errors = subprocess.PIPE if quiet else None
+    answer = subprocess.run(
+        [str(STUDIOLO), *command, "--json"], check=False, stdout=subprocess.PIPE, stderr=errors, text=True
+    )
     if answer.returncode != 0:
-        raise Failed(f"`studiolo {command}` ended with status {answer.returncode}; the line above says why")
+        words = f"{answer.stderr or ''}{answer.stdout}".strip()
+        raise Failed(f"`studiolo {' '.join(command)}` ended with status {answer.returncode}:\n{words}")
     return json.loads(answer.stdout)
 
 
