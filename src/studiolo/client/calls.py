@@ -131,13 +131,15 @@ class Calls:
         return Call("DELETE", _block(kind, name), type(None))
 
     @endpoint
-    def shutdown(self, *, workspaces: bool = True) -> Call[None]:
+    def shutdown(self, *, workspaces: bool = True) -> Call[dict[str, bool]]:
         """End the control plane; with `workspaces`, all workspaces and the other parts before it. Returns at once."""
-        return Call("POST", "/shutdown", type(None), body={"workspaces": workspaces})
+        return Call("POST", "/shutdown", dict[str, bool], body={"workspaces": workspaces})
 
     @stream
-    def events(self, *, after: int = 0, workspace: str | None = None, quiet: float | None = None) -> Stream[Event]:
-        """Events after the one with id `after`, then new ones as they happen.
+    def events(
+        self, *, after: int | None = None, workspace: str | None = None, quiet: float | None = None
+    ) -> Stream[Event]:
+        """Events after the one with id `after` (default: from now on), as they happen.
 
         `quiet`: end after so many seconds of silence.
         """

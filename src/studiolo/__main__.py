@@ -1,0 +1,5 @@
+"""`python -m studiolo`."""
+
+from studiolo.cli.main import main
+
+main()

@@ -1,0 +1,81 @@
+"""Following a workspace to the phase that was asked for, and telling its stages as they happen.
+
+Level-triggered: events only say that it is time to look again, so one that was missed costs a moment and no more.
+"""
+
+from __future__ import annotations
+
+from studiolo.cli.output import Live
+from studiolo.client import Client
+from studiolo.problem import NotFound, Problem, StudioloError
+from studiolo.resources import Phase, Stage, Workspace
+
+_LOOK_AGAIN = 2.0
+"""Seconds without an event after which we look anyway."""
+
+
+def follow(client: Client, asked: Workspace, goal: Phase, live: Live, *, fresh: bool = False) -> Workspace:
+    """Wait until the workspace is in phase `goal`; `asked` is the answer to the request that will lead there.
+
+    Stages that `asked` had ended already are not told again, unless it is `fresh` (just made). Raises `StudioloError`
+    with the reason where it fails instead.
+    """
+    told: set[str] = set() if fresh else {stage.name for stage in asked.stages if stage.seconds is not None}
+    workspace = asked
+    last: int | None = None
+    try:
+        while not _settled(workspace, goal):
+            for event in client.events(workspace=asked.id, after=last, quiet=_LOOK_AGAIN):
+                last = event.id
+                if event.kind == "progress":
+                    live.now(f"{asked.name}: {event.message}")
+                    continue
+                workspace = client.workspace(asked.id)
+                told = _tell(workspace, told, live)
+                if _settled(workspace, goal):
+                    break
+            else:
+                workspace = client.workspace(asked.id)
+                told = _tell(workspace, told, live)
+    finally:
+        live.clear()
+    if workspace.phase == "failed":
+        reason = workspace.reason
+        raise StudioloError(
+            Problem(reason.code, f"{asked.name} failed: {reason.message}", reason.hint)
+            if reason is not None
+            else Problem("workspace-failed", f"{asked.name} failed", f"studiolo logs {asked.name}")
+        )
+    return workspace
+
+
+def follow_deletion(client: Client, asked: Workspace) -> None:
+    """Wait until the workspace is gone. Raises `StudioloError` with the reason where deleting fails."""
+    workspace = asked
+    while workspace.phase != "failed":
+        for event in client.events(workspace=asked.id, quiet=_LOOK_AGAIN):
+            if event.kind != "progress":
+                break
+        try:
+            workspace = client.workspace(asked.id)
+        except NotFound:
+            return
+    message = workspace.reason.message if workspace.reason is not None else "its log may say why"
+    raise StudioloError(Problem("delete-failed", f"{asked.name} could not be deleted: {message}"))
+
+
+def _settled(workspace: Workspace, goal: Phase) -> bool:
+    return workspace.phase in (goal, "failed")
+
+
+def _tell(workspace: Workspace, told: set[str], live: Live) -> set[str]:
+    for stage in workspace.stages:
+        if stage.seconds is not None and stage.name not in told:
+            live.line(_words(stage))
+    if workspace.progress:
+        live.now(f"{workspace.name}: {workspace.progress}")
+    return told | {stage.name for stage in workspace.stages if stage.seconds is not None}
+
+
+def _words(stage: Stage) -> str:
+    return f"  {stage.name:<8}{stage.seconds:>6.1f} s" + (f"  {stage.message}" if stage.message else "")
