@@ -56,7 +56,8 @@ class Wanted:
                 )
             )
         if requirement.url and not _is_plain_https(requirement.url):
-            raise WrongInput(_refusal(line, where) or _foreign(requirement, where))
+            over_http = requirement.url.lower().startswith(("http:", "https:"))
+            raise WrongInput((None if over_http else _refusal(line, where)) or _foreign(requirement, where))
         return cls(requirement, where, hashes)
 
 
@@ -64,8 +65,13 @@ def _is_plain_https(url: str) -> bool:
     return re.match(r"https://[^/@\s]+/[^@\s]*$", url) is not None
 
 
+def _shown(line: str) -> str:
+    """A line as it may be repeated: short, and without a user's name and password in an address."""
+    return re.sub(r"//[^/@\s]*@", "//***@", line)[:120]
+
+
 def _refusal(line: str, where: str) -> Problem | None:
-    shown = line[:120]
+    shown = _shown(line)
     if _VCS.search(line):
         return Problem(
             "requirement-unsupported",
@@ -88,7 +94,7 @@ def _malformed(line: str, where: str, error: Exception) -> Problem:
     hint = "write it such as pandas>=2"
     if line.lower().startswith("https:"):
         hint = "put the package's name in front: name @ https://..."
-    return Problem("requirement-syntax", f"{line[:120]!r} is not a requirement: {reason}", hint, where)
+    return Problem("requirement-syntax", f"{_shown(line)!r} is not a requirement: {reason}", hint, where)
 
 
 def _foreign(requirement: Requirement, where: str) -> Problem:

@@ -93,7 +93,7 @@ class _Reading:
             self.problems.append(
                 Problem(
                     "requirement-unsupported",
-                    f"{line[:120]!r}: only the repository's own package can be asked for as editable",
+                    f"{re.sub(r'//[^/@]*@', '//***@', line)[:120]!r}: only the repository's own package can be asked for as editable",
                     "ask for a released version, or for a wheel by its https address",
                     where,
                 )
