@@ -48,11 +48,13 @@ async def run(
     on_line: Callable[[str], None] | None = None,
     check: bool = True,
     stdout_only: bool = False,
+    background: bool = False,
 ) -> Completed:
     """Run a program to its end and return what it printed (stdout and stderr together, or stdout alone).
 
     `env` replaces the environment (default: this process's own). `on_line` sees each line as it is printed. On
-    cancellation or timeout (seconds) the program and its children (its process group) are killed. Raises
+    cancellation or timeout (seconds) the program and its children (its process group) are killed. With `background`
+    it and its children only get the processor time that nobody else wants. Raises
     `ProgramFailed` if it cannot be started, times out or, with `check`, ends with a status other than 0.
     """
     words = tuple(str(word) for word in argv)
@@ -72,6 +74,8 @@ async def run(
         raise ProgramFailed(
             Problem("program-missing", f"{name} cannot be started: {error.strerror}", "run `studiolo doctor`")
         ) from error
+    if background:
+        _yield_to_others(child.pid)
     assert child.stdout is not None
     lines: list[str] = []
     try:
@@ -97,6 +101,14 @@ async def run(
         how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"failed with exit status {status}"
         raise ProgramFailed(Problem("program-failed", f"{name} {how}:\n{completed.last_lines}"), completed)
     return completed
+
+
+def _yield_to_others(session: int) -> None:
+    """The lowest priority, within its session and, where the kernel groups sessions (sched(7), autogroup), as one."""
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PGRP, session, 19)
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{session}/autogroup").write_text("19")
 
 
 async def _line(stream: asyncio.StreamReader) -> bytes:

@@ -111,7 +111,7 @@ class Steps:
         begun = self._now()
         found = self.generations.find(lock.id)
         generation = found or await self.generations.build(lock, report)
-        words = f"Python {lock.interpreter}, {generation.packages} packages, from {reason}"
+        words = f"Python {lock.interpreter}, {generation.packages} packages, from {reason.removesuffix(" found")}"
         await self._stage(subject, "built", begun, f"{generation.packages} packages" + (", shared" if found else ""))
         async with self.store.write() as session:
             row = await session.get_one(WorkspaceRow, subject.id)
