@@ -50,12 +50,20 @@ async def test_what_runs_is_adopted(bench: Bench) -> None:
     assert await bench.seen() == before
     assert time.monotonic() - begun < 2
     assert bench.processes() == processes
-    assert await bench.start(bench.launch("w1", "run-1", *apps)) == []
+    await bench.start(bench.launch("w1", "run-1", *apps))
     assert bench.processes() == processes
     after = await bench.backend.usage("w1")
     assert used is not None
     assert after is not None
     assert after.cpu_seconds >= used.cpu_seconds
+
+
+async def test_an_app_that_joined_is_adopted_too(bench: Bench) -> None:
+    await bench.up(bench.launch())
+    before = await bench.up(bench.launch("w1", "run-1", bench.app(), bench.app(name="late")))
+    await kill_agent(bench)
+    await bench.backend.ensure()
+    assert await bench.seen() == before
 
 
 async def test_adopted_apps_are_restarted_and_stopped_like_others(bench: Bench) -> None:

@@ -41,6 +41,15 @@ async def test_starting_the_same_run_again_changes_nothing(bench: Bench) -> None
     assert len(bench.servers()) == 1
 
 
+async def test_an_app_that_comes_later_joins_the_run(bench: Bench) -> None:
+    (first,) = (await bench.up(bench.launch())).apps
+    both = bench.launch("w1", "run-1", bench.app(), bench.app(name="late"))
+    observation = await bench.up(both)
+    assert [app.name for app in observation.apps] == ["web", "late"]
+    assert observation.apps[0] == first
+    assert (await bench.get(name="late"))["pid"] == observation.apps[1].pid
+
+
 async def test_many_starts_of_one_run_at_once_make_one(bench: Bench) -> None:
     await asyncio.gather(*(bench.start(bench.launch()) for _ in range(4)))
     await bench.ready()

@@ -47,7 +47,7 @@ async def test_following_sees_new_lines_as_they_come(bench: Bench) -> None:
 async def test_logs_are_rotated_and_read_across_rotations(bench: Bench) -> None:
     await bench.up(bench.launch())
     lines = bench.backend.logs("w1", follow=True, tail=0)
-    first = asyncio.ensure_future(anext(lines))
+    reading = asyncio.create_task(_until(lines, "the-end"))
     log = bench.layout.workspace_logs("w1") / "web.log"
     for round_ in range(KEPT + 1):
         await bench.get(f"/print/round-{round_}")
@@ -63,12 +63,22 @@ async def test_logs_are_rotated_and_read_across_rotations(bench: Bench) -> None:
     rotated = [line.text async for line in bench.backend.logs("w1", tail=20000)]
     assert len(rotated) == 20000
     assert rotated[-2:] == ["filled", "the-end"]
-    seen = [(await first).text]
+    seen = await reading
+    rounds = [f"round-{round_}" for round_ in range(KEPT + 1)]
+    assert [text for text in seen if text.startswith("round")] == rounds
+    assert seen.count("filled") == len(rounds)
+
+
+async def _until(lines: AsyncIterator[LogLine], last: str) -> list[str]:
+    """What a follower saw, up to a line."""
+    seen: list[str] = []
     async with asyncio.timeout(60):
-        while seen[-1] != "the-end":
-            seen.append((await anext(lines)).text)
+        async for line in lines:
+            seen.append(line.text)
+            if line.text == last:
+                break
     await _close(lines)
-    assert [text for text in seen if text.startswith("round")][-1] == f"round-{KEPT}"
+    return seen
 
 
 async def _close(lines: AsyncIterator[LogLine]) -> None:

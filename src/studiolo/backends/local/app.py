@@ -175,6 +175,7 @@ class App:
                     {ending, ready}, timeout=max(_LATE, left), return_when=asyncio.FIRST_COMPLETED
                 )
                 if not done:
+                    await self._clear()  # before the question to it is given up, about which it would only complain
                     return None
                 if ending not in done:
                     self._became_ready()

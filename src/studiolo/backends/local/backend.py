@@ -21,7 +21,7 @@ from studiolo.backends.local.wire import LINE_LIMIT, VERSION, encode, error_from
 from studiolo.layout import Layout
 from studiolo.problem import Problem, StudioloError, Unavailable
 
-_HELLO = 5.0  # seconds after which an agent that accepts but does not answer is replaced
+_HELLO = 3.0  # seconds after which an agent that accepts but does not answer is replaced
 _COMING_UP = 10.0  # seconds
 
 
@@ -137,7 +137,8 @@ class LocalBackend:
             return False
         except (StudioloError, TimeoutError):
             pass
-        await self.shutdown()
+        if (identity := daemon.read_pid_file(self._pid_file)) is not None:
+            await daemon.terminate(identity, 0.5)
         return False
 
     async def _bring_up(self) -> None:

@@ -92,6 +92,8 @@ class Follower:
         """The lines completed since the last look."""
         copy = self._last_copy()
         if copy != self._copy:
+            if self._not_yet_cut():
+                return []
             self._copy = copy
             self._take(_older(self._path, 1))
             self._offset = 0
@@ -108,6 +110,11 @@ class Follower:
             self._offset += len(data)
             self._partial += data
 
+    def _not_yet_cut(self) -> bool:
+        """In the instant between the copy and the cut, the log is the copy: to read on now would be to read twice."""
+        copy = _older(self._path, 1)
+        return size(self._path) >= size(copy) and _head(self._path) == _head(copy)
+
     def _last_copy(self) -> tuple[int, int] | None:
         """Changes with every rotation."""
         try:
@@ -115,6 +122,14 @@ class Follower:
         except OSError:
             return None
         return status.st_ino, status.st_mtime_ns
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as log:
+            return log.read(4096)
+    except OSError:
+        return b""
 
 
 def _older(path: Path, number: int) -> Path:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 
 _ANSWER = 10.0  # seconds: the first request to an app may make it import half the world
+_REST = 0.5  # seconds for what follows the first line
 
 
 async def answers(socket: Path, path: str) -> bool:
@@ -17,6 +19,11 @@ async def answers(socket: Path, path: str) -> bool:
             reader, writer = await asyncio.open_unix_connection(socket)
             writer.write(request.encode())
             words = (await reader.readline()).split(b" ")
+        # To hang up in the middle of an answer would fill the app's log with complaints.
+        with contextlib.suppress(TimeoutError, OSError):
+            async with asyncio.timeout(_REST):
+                while await reader.read(1 << 16):
+                    pass
         return len(words) > 1 and words[0].startswith(b"HTTP/") and words[1].isdigit() and int(words[1]) < 500
     except (OSError, ValueError):
         return False

@@ -61,6 +61,7 @@ class Workspace:
             for note in home.prepare(self.launch):
                 self.note(note)
             self.record.prepared = True
+            self.record.launch = self.launch = replace(self.launch, seeds=())
             self.save()
             yield Checkpoint("prepared", "home, files and limits are in place")
         if not self._supervisors and not self.stopping:
@@ -76,9 +77,15 @@ class Workspace:
         if joining:
             for note in home.prepare(launch):
                 self.note(note)
-            self.record.launch = self.launch = replace(self.launch, apps=(*self.launch.apps, *joining))
-            self.record.apps |= {app.name: AppRecord() for app in joining}
-            self.save()
+            before = self.record.launch, self.record.apps
+            self.record.launch = replace(self.launch, apps=(*self.launch.apps, *joining), seeds=())
+            self.record.apps = {**self.record.apps, **{app.name: AppRecord() for app in joining}}
+            try:
+                self.save()
+            except OSError:  # they have not joined, so that asking again tries again
+                self.record.launch, self.record.apps = before
+                raise
+            self.launch = self.record.launch
             apps = [App(app, self.record.apps[app.name], self) for app in joining]
             self._apps += apps
             self._supervisors += [asyncio.create_task(app.supervise()) for app in apps]
