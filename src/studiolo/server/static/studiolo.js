@@ -1,0 +1,182 @@
+// What makes pages livelier. Without it they work by loading.
+(() => {
+  "use strict";
+
+  // Live pieces: `data-live` is a workspace's id or `list`; `data-tick` asks again every few seconds.
+  const TICK = 10000;
+  const RETRY = 2000;
+  let source = null;
+  let missed = false;
+
+  const trigger = (element, name) => window.htmx && window.htmx.trigger(element, name);
+  const live = (name) => document.querySelectorAll(`[data-live="${CSS.escape(name)}"]`);
+
+  function changedAll() {
+    const list = live("list");
+    (list.length ? list : document.querySelectorAll("[data-live]")).forEach((element) => trigger(element, "changed"));
+  }
+
+  function listen() {
+    if (source || document.hidden || !document.querySelector("[data-live]")) return;
+    source = new EventSource("/events-stream");
+    source.addEventListener("open", () => {
+      document.getElementById("pulse").hidden = true;
+      if (missed) changedAll();
+      missed = false;
+    });
+    source.addEventListener("error", () => {
+      missed = true;
+      document.getElementById("pulse").hidden = false;
+      // A browser gives up where the answer was an error, such as one of a proxy.
+      if (source && source.readyState === EventSource.CLOSED) {
+        source = null;
+        setTimeout(listen, RETRY);
+      }
+    });
+    source.addEventListener("changed", (event) => {
+      const change = JSON.parse(event.data);
+      const list = live("list");
+      if (change.list && list.length) list.forEach((element) => trigger(element, "changed"));
+      else change.workspaces.forEach((id) => live(id).forEach((element) => trigger(element, "changed")));
+    });
+  }
+
+  // A browser opens six connections to a host; a page nobody looks at must not hold one.
+  function visibility() {
+    if (document.hidden) {
+      if (source) source.close();
+      source = null;
+      missed = true;
+    } else {
+      listen();
+    }
+  }
+
+  // What one reads or types in should not be swapped away under the hand.
+  function selecting(element) {
+    const selection = window.getSelection();
+    return selection && !selection.isCollapsed && element.contains(selection.anchorNode);
+  }
+
+  function tick() {
+    if (document.hidden) return;
+    document.querySelectorAll("[data-tick]").forEach((element) => {
+      if (!selecting(element)) trigger(element, "tick");
+    });
+  }
+
+  // Times in the reader's own zone.
+  function moments(root) {
+    root.querySelectorAll("time[data-moment]").forEach((element) => {
+      const at = new Date(element.dateTime);
+      const today = at.toDateString() === new Date().toDateString();
+      const clock = { hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
+      element.textContent = at.toLocaleString([], today ? clock : { day: "numeric", month: "short", ...clock });
+      element.title = at.toLocaleString();
+    });
+  }
+
+  function prepare(root) {
+    moments(root);
+    if (navigator.clipboard) root.querySelectorAll(".copy").forEach((button) => (button.hidden = false));
+  }
+
+  document.addEventListener("click", (event) => {
+    const target = event.target instanceof Element ? event.target : null;
+    if (!target) return;
+    const opener = target.closest("[data-dialog]");
+    const dialog = opener && document.getElementById(opener.dataset.dialog);
+    if (dialog && dialog.showModal && !event.ctrlKey && !event.metaKey && !event.shiftKey) {
+      event.preventDefault();
+      dialog.querySelectorAll("form").forEach((form) => form.reset());
+      dialog.showModal();
+      return;
+    }
+    const closer = target.closest("dialog [data-close]");
+    if (closer) {
+      event.preventDefault();
+      closer.closest("dialog").close();
+    } else if (target instanceof HTMLDialogElement) {
+      target.close(); // a click beside it
+    }
+    const dismiss = target.closest("[data-dismiss]");
+    if (dismiss) dismiss.closest(".notice").remove();
+    const copy = target.closest(".copy");
+    if (copy) {
+      const from = copy.dataset.copyFrom && document.getElementById(copy.dataset.copyFrom);
+      navigator.clipboard.writeText(from ? from.textContent : copy.dataset.copy).then(() => {
+        const before = copy.firstChild.textContent;
+        copy.firstChild.textContent = "Copied";
+        setTimeout(() => (copy.firstChild.textContent = before), 1500);
+      });
+    }
+  });
+
+  // A form that loads a page is sent once.
+  document.addEventListener("submit", (event) => {
+    if (event.defaultPrevented || event.target.method !== "post") return;
+    const button = event.submitter;
+    if (button) setTimeout(() => (button.disabled = true));
+  });
+  window.addEventListener("pageshow", (event) => {
+    if (event.persisted) document.querySelectorAll("button:disabled").forEach((button) => (button.disabled = false));
+  });
+
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    // An event's news can wait until what one marks is copied; the next one brings it.
+    if (event.detail.requestConfig.verb === "get" && selecting(event.detail.target)) event.detail.shouldSwap = false;
+  });
+  document.addEventListener("htmx:afterSwap", (event) => prepare(event.detail.target.parentElement || document));
+  document.addEventListener("htmx:sendError", () => {
+    const pulse = document.getElementById("pulse");
+    if (pulse) pulse.hidden = false;
+  });
+
+  // The log of one app, followed.
+  const LONGEST = 5000;
+  function follow(log) {
+    const box = document.getElementById("follow");
+    const empty = document.getElementById("log-empty");
+    let stream = null;
+    let lines = 0;
+    box.closest("label").hidden = false;
+    const down = () => (log.scrollTop = log.scrollHeight);
+    function open() {
+      if (stream || document.hidden || !box.checked) return;
+      stream = new EventSource(log.dataset.stream);
+      stream.addEventListener("begin", () => {
+        log.textContent = "";
+        lines = 0;
+      });
+      stream.addEventListener("lines", (event) => {
+        const found = JSON.parse(event.data);
+        const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
+        log.append(found.join("\n") + "\n");
+        lines += found.length;
+        if (lines > LONGEST) {
+          const kept = log.textContent.split("\n").slice(-LONGEST);
+          log.textContent = kept.join("\n");
+          lines = kept.length;
+        }
+        empty.hidden = true;
+        if (atEnd) down();
+      });
+      stream.addEventListener("end", close);
+    }
+    function close() {
+      if (stream) stream.close();
+      stream = null;
+    }
+    box.addEventListener("change", () => (box.checked ? open() : close()));
+    document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()));
+    down();
+    open();
+  }
+
+  prepare(document);
+  listen();
+  setInterval(tick, TICK);
+  document.addEventListener("visibilitychange", visibility);
+  const log = document.getElementById("log");
+  if (log) follow(log);
+})();
