@@ -9,6 +9,8 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from types import ModuleType
 
@@ -47,18 +49,46 @@ def test_the_development_lock_agrees_with_the_runtime_lock() -> None:
     assert "mypy" not in runtime
 
 
+def test_the_locks_have_all_that_is_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    runtime = {_distribution(requirement) for requirement in project["project"]["dependencies"]}
+    development = {_distribution(requirement) for requirement in project["dependency-groups"]["dev"]}
+    assert runtime - pins("requirements.lock").keys() == set()
+    assert development - pins("requirements-dev.lock").keys() == set()
+
+
+def test_everything_imported_is_in_the_runtime_lock() -> None:
+    """A library that only the tests' environment brings along is missing where people install."""
+    brought_by = packages_distributions()
+    locked = pins("requirements.lock").keys()
+    missing = set()
+    for path in (ROOT / "src").rglob("*.py"):
+        for package in _imported(path) - sys.stdlib_module_names - {"studiolo"}:
+            if not {_distribution(name) for name in brought_by.get(package, [package])} & locked:
+                missing.add(f"{path.relative_to(ROOT)}: {package}")
+    assert missing == set()
+
+
+def _distribution(requirement: str) -> str:
+    return re.split(r"[\[<>=!~ ;]", requirement)[0].lower().replace("_", "-").replace(".", "-")
+
+
+def _imported(path: Path) -> set[str]:
+    """The top-level packages that a file imports absolutely."""
+    return {
+        name.partition(".")[0]
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [each.name for each in node.names])
+    }
+
+
 def test_uv_is_pinned_so_that_pip_can_fetch_it() -> None:
     assert "uv" in pins("requirements.lock")
 
 
 def test_it_needs_only_the_standard_library() -> None:
-    tree = ast.parse((ROOT / "bootstrap.py").read_text())
-    imported = {
-        (node.module or "" if isinstance(node, ast.ImportFrom) else node.names[0].name).partition(".")[0]
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Import | ast.ImportFrom)
-    }
-    assert imported <= sys.stdlib_module_names
+    assert _imported(ROOT / "bootstrap.py") <= sys.stdlib_module_names
 
 
 def test_no_sudo_anywhere() -> None:
