@@ -124,7 +124,13 @@ class NpmKind:
             argv: list[str | Path] = [node.binary, node.npm, *arguments, "--no-audit", "--no-fund", "--prefer-offline"]
             try:
                 return await run(
-                    argv, cwd=folder, env=env, timeout=timeout, on_line=progress.hear if progress else None
+                    argv,
+                    cwd=folder,
+                    env=env,
+                    timeout=timeout,
+                    on_line=progress.hear if progress else None,
+                    # minutes of compiling, while somebody types in a notebook already
+                    background=progress is not None,
                 )
             except ProgramFailed as error:
                 raise _explain(error) from error

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 _PLATFORM = re.compile(
-    r"(?:^|-)(darwin|win32|linux|freebsd|openbsd|android|aix|sunos)-(\w+?)(?:-(musl|glibc|gnu|msvc))?$"
+    r"(?:^|-)(darwin|win32|linux|freebsd|openbsd|android|aix|sunos)-([\w+]+?)(?:-(musl|glibc|gnu|msvc))?$"
 )
 _BUILD_ONLY = {"obj.target", ".deps", "obj"}
 # source maps, what a linker joins, and programs of another system. Type declarations stay: editors read them.
@@ -19,7 +19,10 @@ _MACHINES = {"x86_64": "x64", "aarch64": "arm64", "armv7l": "arm", "i686": "ia32
 
 
 def prune(folder: Path) -> int:
-    """Remove source maps, object files and other platforms' binaries below `folder`. Returns how many bytes went."""
+    """Remove source maps, object files and other platforms' binaries below `folder`. Returns how many bytes went.
+
+    Makefiles of finished builds go too: they hold the path of the folder that they were made in.
+    """
     freed = 0
     for at, folders, files in os.walk(folder):
         here = Path(at)
@@ -29,9 +32,10 @@ def prune(folder: Path) -> int:
                 freed += sum(each.lstat().st_size for each in path.rglob("*"))
                 shutil.rmtree(path)
                 folders.remove(name)
+        made_by_gyp = "config.gypi" in files and here.name == "build"
         for name in files:
             path = here / name
-            if path.suffix in _SUFFIXES and not path.is_symlink():
+            if (path.suffix in _SUFFIXES or (made_by_gyp and path.suffix != ".node")) and not path.is_symlink():
                 freed += path.lstat().st_size
                 path.unlink()
     return freed

@@ -65,24 +65,23 @@ def _is_plain_https(url: str) -> bool:
     return re.match(r"https://[^/@\s]+/[^@\s]*$", url) is not None
 
 
-def _shown(line: str) -> str:
+def shown(line: str) -> str:
     """A line as it may be repeated: short, and without a user's name and password in an address."""
     return re.sub(r"//[^/@\s]*@", "//***@", line)[:120]
 
 
 def _refusal(line: str, where: str) -> Problem | None:
-    shown = _shown(line)
     if _VCS.search(line):
         return Problem(
             "requirement-unsupported",
-            f"{shown!r}: code in a version control system has no hash, so it cannot be locked",
+            f"{shown(line)!r}: code in a version control system has no hash, so it cannot be locked",
             "ask for a released version, or for a wheel by its https address",
             where,
         )
     if _PATH.search(line) and not line.lower().startswith("https:"):
         return Problem(
             "requirement-unsupported",
-            f"{shown!r} is a file or folder of one machine, so it cannot be locked",
+            f"{shown(line)!r} is a file or folder of one machine, so it cannot be locked",
             "ask for a released version, or for a wheel by its https address",
             where,
         )
@@ -94,7 +93,7 @@ def _malformed(line: str, where: str, error: Exception) -> Problem:
     hint = "write it such as pandas>=2"
     if line.lower().startswith("https:"):
         hint = "put the package's name in front: name @ https://..."
-    return Problem("requirement-syntax", f"{_shown(line)!r} is not a requirement: {reason}", hint, where)
+    return Problem("requirement-syntax", f"{shown(line)!r} is not a requirement: {reason}", hint, where)
 
 
 def _foreign(requirement: Requirement, where: str) -> Problem:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from studiolo.environments.repository_file import read_text
-from studiolo.environments.requirement import Wanted
+from studiolo.environments.requirement import Wanted, shown
 from studiolo.problem import Problem, StudioloError, WrongInput
 
 _COMMENT = re.compile(r"(^|\s)#.*$")
@@ -68,9 +68,9 @@ class _Reading:
         except StudioloError as error:
             self.problems.extend(error.problems)
             return
-        shown = os.path.relpath(path, self._root)
+        name = os.path.relpath(path, self._root)
         for number, line in _logical_lines(text):
-            self._line(line, f"{shown}:{number}:1", path, constraining, depth)
+            self._line(line, f"{name}:{number}:1", path, constraining, depth)
 
     def _line(self, line: str, where: str, path: Path, constraining: bool, depth: int) -> None:
         if not line.startswith("-"):
@@ -93,7 +93,7 @@ class _Reading:
             self.problems.append(
                 Problem(
                     "requirement-unsupported",
-                    f"{re.sub(r'//[^/@]*@', '//***@', line)[:120]!r}: only the repository's own package can be asked for as editable",
+                    f"{shown(line)!r}: only the repository's own package can be asked for as editable",
                     "ask for a released version, or for a wheel by its https address",
                     where,
                 )
