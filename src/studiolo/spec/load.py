@@ -110,7 +110,11 @@ def _declared(section: Any) -> dict[str, Param | None]:
     """The parameters, None for one that is declared wrongly: that is told with the rest of the document."""
     if not isinstance(section, Mapping):
         return {}
-    return {name: checked(Param, {} if param is None else param)[0] for name, param in section.items()}
+    declared: dict[str, Param | None] = {}
+    for name, param in section.items():
+        alone, _ = checked(Workspace, {"params": {name: param}})
+        declared[name] = alone.params[name] if alone else None
+    return declared
 
 
 def _located(error: WrongInput, positions: Positions) -> WrongInput:

@@ -33,12 +33,7 @@ def typed(params: Mapping[str, Param | None], given: Mapping[str, str]) -> tuple
     """The value of each parameter, and what is wrong with those that have none. A parameter that is None is declared
     wrongly, so nothing more is said of it."""
     values: dict[str, Value] = {}
-    problems: list[Problem] = []
-    for name in given:
-        if name not in params:
-            known = f"declared are {', '.join(params)}" if params else f"declare it: params: {{{name[:40]}: {{}}}}"
-            message = f"there is no parameter {quoted(name)}"
-            problems.append(Problem("unknown-param", message, did_you_mean(name, params, known), "params"))
+    problems = [_unknown(name, params, "params") for name in given if name not in params]
     for name, param in params.items():
         if param is None:
             continue
@@ -57,7 +52,7 @@ def typed(params: Mapping[str, Param | None], given: Mapping[str, str]) -> tuple
     return values, problems
 
 
-def fill(data: Mapping[str, Any], declared: Mapping[str, Any], values: Mapping[str, Value]) -> Filled:
+def fill(data: Mapping[str, Any], declared: Mapping[str, Param | None], values: Mapping[str, Value]) -> Filled:
     """Replace the references in `data`. One to a declared parameter without a value fails without a problem of its
     own, because that has been told where the parameter is declared."""
     filled = Filled()
@@ -77,10 +72,7 @@ def fill(data: Mapping[str, Any], declared: Mapping[str, Any], values: Mapping[s
             if name not in values:
                 filled.failed.add(path)
             if name not in declared:
-                known = f"declared are {', '.join(declared)}" if declared else "declare it in params"
-                message = f"there is no parameter {quoted(name)}"
-                hint = did_you_mean(name, declared, known)
-                filled.problems.append(Problem("unknown-param", message, hint, dotted(path)))
+                filled.problems.append(_unknown(name, declared, dotted(path)))
         if path in filled.failed or not names:
             return value
         whole = _REFERENCE.fullmatch(value)
@@ -95,3 +87,9 @@ def fill(data: Mapping[str, Any], declared: Mapping[str, Any], values: Mapping[s
 
     filled.data = {key: item if key == "params" else replaced(item, (key,)) for key, item in data.items()}
     return filled
+
+
+def _unknown(name: str, params: Mapping[str, Param | None], where: str) -> Problem:
+    right = [known for known, param in params.items() if param is not None]
+    hint = did_you_mean(name, right, f"declared are {', '.join(right)}" if right else "declare it in params")
+    return Problem("unknown-param", f"there is no parameter {quoted(name)}", hint, where)

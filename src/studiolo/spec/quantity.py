@@ -36,7 +36,7 @@ _LONGEST = 10 * 365 * 86400
 def parse_size(value: Any) -> int:
     """Bytes. Raises ValueError with the nearest right spelling."""
     if _is_number(value):
-        size = Fraction(value) if math.isfinite(value) else Fraction(0)
+        size = Fraction(value) if isinstance(value, int) or math.isfinite(value) else Fraction(0)
     else:
         text = _text(value)
         match = _SIZE.fullmatch(text)

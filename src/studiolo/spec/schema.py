@@ -23,6 +23,9 @@ def json_schema() -> dict[str, Any]:
     properties = {
         name: field if name == "params" else _with_references(field) for name, field in schema["properties"].items()
     }
+    for field in properties.values():
+        if "patternProperties" in field:
+            field["additionalProperties"] = False
     return {
         "$schema": DIALECT,
         **schema,
@@ -43,5 +46,4 @@ def _with_references(schema: Any) -> Any:
         about = {key: schema[key] for key in ("title", "description", "default") if key in schema}
         rule = {key: value for key, value in schema.items() if key not in about}
         return {**about, "anyOf": [rule, _REFERENCE]}
-    # Keys are never made by substitution.
-    return {key: value if key == "propertyNames" else _with_references(value) for key, value in schema.items()}
+    return {key: _with_references(value) for key, value in schema.items()}

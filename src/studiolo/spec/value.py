@@ -12,6 +12,7 @@ Value = str | int | float | bool
 Type = Literal["str", "int", "float", "bool"]
 
 LONGEST = 4096
+_HUGE = 10**100
 _INT = re.compile(r"[+-]?[0-9]{1,18}")
 _FLOAT = re.compile(r"[+-]?(?:[0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})(?:[eE][+-]?[0-9]{1,3})?")
 
@@ -42,6 +43,8 @@ def as_text(value: Any) -> str:
     """How a scalar is written in YAML. Raises ValueError for a list or a mapping."""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, int) and abs(value) >= _HUGE:
+        raise ValueError("is a huge number; write it as text")
     if isinstance(value, str | int | float):
         return str(value)
     raise ValueError(f"must be text or a number, not {quoted(value)}")

@@ -39,6 +39,7 @@ _HINTS = {
     "mapping values are not allowed": 'quote a text that holds ": "',
     "could not find expected ':'": "write key: value",
     "expected <block end>": "indent the lines of one block alike",
+    "unexpected end of stream": "close the quote that was opened",
     "cannot start any token": "quote a text that begins with @, ` or %",
 }
 
@@ -144,7 +145,13 @@ class _Frame:
 
 def _scalar(event: ScalarEvent) -> str | None:
     """The text as written, None for a plain nothing."""
-    return None if event.implicit[0] and event.value in _NOTHING else str(event.value)
+    if event.implicit[0] and event.value in _NOTHING:
+        return None
+    text = str(event.value)
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        # JSON, which YAML includes, escapes a character beyond the 16 bits as a pair.
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+    return text
 
 
 class _Reader:
@@ -222,7 +229,7 @@ class _Reader:
     def _key(self, event: NodeEvent, frame: _Frame, known: dict[str, Any]) -> None:
         if not isinstance(event, ScalarEvent):
             raise self._wrong(event, "not-yaml", "a key must be text", "quote it if it begins with {, [, * or &")
-        key = str(event.value)
+        key = _scalar(event) or str(event.value)
         path = (*frame.path, key)
         if key in known:
             line, _ = self._at[path]
