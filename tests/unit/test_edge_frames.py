@@ -1,39 +1,70 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
 from studiolo.edge.frames import FrameReader
 
+UPKEEP = bytes([9]) + bytes(12)
+ACKNOWLEDGEMENT = bytes([3, 0, 0, 0, 0, 0, 0, 1, 7, 0, 0, 0, 0])
+PAYLOADS = [
+    b"",
+    b"x",
+    b'["stdin","a"]',
+    UPKEEP,
+    b"\x89" * 125,
+    b"\x89" * 126,
+    b"\x89" * 127,
+    b"\x89" * 65535,
+    b"\x89" * 65536,
+]
 frames = st.lists(
     st.tuples(
         st.sampled_from([Opcode.TEXT, Opcode.BINARY, Opcode.CONT, Opcode.PING, Opcode.PONG, Opcode.CLOSE]),
-        st.sampled_from([0, 1, 125, 126, 127, 65535, 65536]),
-        st.booleans(),
+        st.sampled_from(PAYLOADS),
     ),
     max_size=8,
 )
 
 
 @given(frames, st.lists(st.integers(1, 70000), max_size=30))
-def test_data_frames_are_told_from_upkeep_however_the_bytes_are_cut(
-    parts: list[tuple[Opcode, int, bool]], cuts: list[int]
+def test_input_is_told_from_upkeep_however_the_bytes_are_cut(
+    parts: list[tuple[Opcode, bytes]], cuts: list[int]
 ) -> None:
     stream, expected = b"", []
-    for opcode, size, mask in parts:
+    for opcode, payload in parts:
         control = opcode in (Opcode.PING, Opcode.PONG, Opcode.CLOSE)
-        payload = b"\x89" * (min(size, 100) if control else size)  # bytes that look like a ping's head
-        if not control:
+        if not control and payload != UPKEEP:
             expected.append(len(stream))
-        stream += Frame(opcode, payload).serialize(mask=mask)
+        stream += Frame(opcode, payload[:125] if control else payload).serialize(mask=True)
     reader, position, found = FrameReader(), 0, []
     for cut in [*cuts, len(stream)]:
         found.append((position, position + cut, reader.feed(memoryview(stream[position : position + cut]))))
         position += cut
 
     assert any(hit for *_, hit in found) == bool(expected)
-    # Input is seen in the piece in which its head is complete: at most 14 bytes after its first.
+    # Seen in the piece in which the head, or a small payload, is complete.
     for begin, end, hit in found:
         if hit:
-            assert any(begin - 14 < start < end for start in expected)
+            assert any(begin - 14 - 104 < start < end for start in expected)
+
+
+@pytest.mark.parametrize(
+    ("payload", "counts"),
+    [
+        (UPKEEP, False),
+        (ACKNOWLEDGEMENT, False),
+        (ACKNOWLEDGEMENT + UPKEEP, False),
+        (ACKNOWLEDGEMENT * 9, True),  # too long to be looked into
+        (bytes([1]) + UPKEEP[1:], True),  # a regular message
+        (UPKEEP[:-1] + b"\x01", True),  # announces content
+        (UPKEEP + b"x", True),
+        (UPKEEP[:-1], True),
+        (b'["stdin","a"]', True),
+        (b"", True),
+    ],
+)
+def test_what_an_open_editor_sends_by_itself_is_no_input(payload: bytes, counts: bool) -> None:
+    assert FrameReader().feed(memoryview(Frame(Opcode.BINARY, payload).serialize(mask=True))) is counts

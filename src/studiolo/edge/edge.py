@@ -241,7 +241,7 @@ class Edge:
         self._folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle = os.open(self._layout.run / "edge.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            while not _locked(handle):  # noqa: ASYNC110  the other side may be another process
+            while not _locked(handle):  # the other side may be another process
                 await asyncio.sleep(0.05)
             yield
         finally:

@@ -1,9 +1,10 @@
 """The relay: WebSockets pass through it, so that taking a grant away cuts what is open.
 
 nginx sends an upgrade for `<label>/<key>.ws` here, with the header `X-Studiolo-Grant: <label>/<key>` (which it
-overwrites, so no client can set it). The relay connects to the grant's link, passes the request on without that header
-and then moves bytes both ways, holding back the side that is faster. Each half second it looks whether the link still
-leads where it led; where not, both ends are closed. Input from the browser sets the time of `<activity>/<label>`.
+overwrites, so no client can set it). The relay connects to the grant's link and passes the request on, without that
+header and without an offer to compress, as what is in compressed frames could not be told. Then it moves bytes both
+ways, holding back the side that is faster. Each half second it looks whether the link still leads where it led; where
+not, both ends are closed. Input from the browser sets the time of `<activity>/<label>`.
 
 A grant that leads nowhere is answered by closing: nginx then asks the control plane, as it does for plain requests.
 It runs inside the grants folder and connects by relative paths, for which a Unix socket's 107 bytes suffice.
@@ -35,6 +36,8 @@ HEAD_TIMEOUT = 10.0
 _READ = 128 * 1024
 _BACKLOG = 1024
 _GRANT = re.compile(rb"\r\nx-studiolo-grant:[ \t]*(([a-z0-9-]{7,60})/[A-Za-z0-9_-]{43})[ \t]*(?=\r\n)", re.IGNORECASE)
+
+_COMPRESSION = re.compile(rb"\r\nsec-websocket-extensions:[^\r\n]*(?=\r\n)", re.IGNORECASE)
 
 
 class Relay:
@@ -174,7 +177,7 @@ class Browser(_End):
         self.relay.join(self._grant, target, self)
         # Nothing follows the head before the app has answered; should it, it waits in the socket.
         self.transport.pause_reading()
-        head = _GRANT.sub(b"", self._head[: end + 2]) + b"\r\n"
+        head = _COMPRESSION.sub(b"", _GRANT.sub(b"", self._head[: end + 2])) + b"\r\n"
         self._connecting = asyncio.get_running_loop().create_task(self._connect(head, bytes(self._head[end + 4 :])))
 
     async def _connect(self, head: bytes, rest: bytes) -> None:
