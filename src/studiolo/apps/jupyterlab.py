@@ -26,7 +26,13 @@ _SETTINGS: dict[str, Any] = {
     "@jupyterlab/docmanager-extension:plugin": {"defaultViewers": {"markdown": "Markdown Preview"}},
 }
 _PAGE: dict[str, Any] = {
-    "disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True},
+    "disabledExtensions": {
+        "@jupyterlab/apputils-extension:announcements": True,
+        # Without language servers its page only asks for what is not there.
+        "@jupyterlab/lsp-extension": True,
+        "@jupyterlab/fileeditor-extension:language-server": True,
+        "@jupyterlab/notebook-extension:language-server": True,
+    },
 }
 
 
@@ -84,7 +90,6 @@ class JupyterLab:
     def _server_config(self, place: Place) -> dict[str, Any]:
         return {
             "ServerApp": {
-                "default_url": _first_sight(place.folder),
                 "quit_button": False,
                 # A login shell would read /etc/profile, which sets PATH anew on Debian.
                 "terminado_settings": {"shell_command": ["/bin/bash" if Path("/bin/bash").exists() else "/bin/sh"]},
@@ -92,7 +97,12 @@ class JupyterLab:
             },
             "KernelSpecManager": {"ensure_native_kernel": False},
             # Tools are immutable: what a workspace wants more is declared in its `extensions`.
-            "LabApp": {"extension_manager": "readonly", "collaborative": False, "news_url": None},
+            "LabApp": {
+                "default_url": _first_sight(place.folder),
+                "extension_manager": "readonly",
+                "collaborative": False,
+                "news_url": None,
+            },
         }
 
     def _kernel(self, data: Path, place: Place) -> tuple[Seed, ...]:
