@@ -8,7 +8,7 @@ _GIB = 2**30
 
 
 def builtin_blocks() -> Blocks:
-    """Named blocks every installation has; a stored block of the same name comes first."""
+    """Named blocks every installation has."""
     return Blocks(
         environment={"data-science": Environment(packages=("pandas", "scikit-learn", "matplotlib"))},
         data={"datasets": DataSource(name="datasets", path="datasets")},

@@ -154,9 +154,10 @@ class DataSource(Document):
 
     @field_validator("folder")
     @classmethod
-    def _absolute(cls, value: str | None) -> str | None:
-        if value is not None and (not value.startswith(("/", "~/")) or not value.isprintable()):
-            raise ValueError(f"{quoted(value)} is not a folder of the host; write all of its path, such as /srv/data")
+    def _is_folder(cls, value: str | None) -> str | None:
+        # In a file it may be relative to the file; whoever reads the file completes it, and `resolve` insists on that.
+        if value is not None and (not value.strip() or not value.isprintable()):
+            raise ValueError(f"{quoted(value)} is not a folder of the host; write its path, such as /srv/data")
         return value
 
     @field_validator("path")

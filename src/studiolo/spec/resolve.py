@@ -27,15 +27,22 @@ def resolve(document: Workspace, blocks: Blocks, *, name: str | None, repository
     problems: list[Problem] = []
     environment = _block("environment", "environment", document.environment, blocks.environment, problems)
     compute = _block("compute", "compute", document.compute, blocks.compute, problems)
-    data = [
-        found
+    data = {
+        f"data[{index}]": found
         for index, wanted in enumerate(document.data)
         if (found := _block("data source", f"data[{index}]", wanted, blocks.data, problems))
-    ]
+    }
     apps = [app for index, wanted in enumerate(document.apps) if (app := _app(f"apps[{index}]", wanted, problems))]
+    problems += [
+        Problem(
+            "wrong-value", f"{quoted(source.folder)} is relative", "write all of its path, such as /srv/data", where
+        )
+        for where, source in data.items()
+        if source.folder is not None and not source.folder.startswith(("/", "~/"))
+    ]
     problems += _repeated("apps", "have the name", [app.name for app in apps])
-    problems += _repeated("data", "have the name", [source.name for source in data])
-    problems += _repeated("data", "appear at", [source.place for source in data])
+    problems += _repeated("data", "have the name", [source.name for source in data.values()])
+    problems += _repeated("data", "appear at", [source.place for source in data.values()])
     if name is not None and not is_name(name):
         hint = "use lower-case letters, digits and single hyphens between them, 40 characters at most"
         problems.append(Problem("wrong-value", f"{quoted(name)} is not a name", hint, "name"))
@@ -50,7 +57,7 @@ def resolve(document: Workspace, blocks: Blocks, *, name: str | None, repository
         repository=chosen,
         environment=environment,
         apps=tuple(apps),
-        data=tuple(data),
+        data=tuple(data.values()),
         compute=compute,
         env=document.env,
         idle=document.idle,

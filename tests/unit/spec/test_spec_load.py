@@ -135,7 +135,7 @@ def test_the_design_s_own_example() -> None:
         ("environment: {project: ../x}", '1:15: environment.project: "../x" does not lie in the repository; '),
         ("data: [{name: a, path: /etc}]", '1:18: data[0].path: "/etc" does not lie in the home; '),
         ("data: [{name: a, path: ./}]", '1:18: data[0].path: "./" is the home itself; '),
-        ("data: [{name: a, folder: b}]", '1:18: data[0].folder: "b" is not a folder of the host; '),
+        ("data: [{name: a, folder: ' '}]", '1:18: data[0].folder: " " is not a folder of the host; '),
         ("data: [{folder: /b}]", "1:8: data[0].name: `name` is missing; write name: ..."),
         ("apps: [{name: a}]", "1:8: apps[0]: needs a command; write "),
         ("apps: [{name: a, command: [x]}]", "1:8: apps[0]: the command does not say where to listen; use {port} or "),

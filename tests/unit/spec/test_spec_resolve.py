@@ -96,6 +96,11 @@ def test_two_of_one_name_or_place_are_refused(text: str, words: str) -> None:
     assert told(text) == [f"{words}; give each its own"]
 
 
+def test_a_folder_of_the_host_is_whole_by_now() -> None:
+    told_of = told("data: [datasets, {name: a, folder: raw}, {name: b, folder: /srv}, {name: c, folder: ~/c}]")
+    assert told_of == ['data[1]: "raw" is relative; write all of its path, such as /srv/data']
+
+
 def test_given_name_and_repository_come_first() -> None:
     text = "name: mine\nrepository: /srv/one"
     assert resolved(text).name == "mine"
