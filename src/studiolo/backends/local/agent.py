@@ -91,6 +91,7 @@ async def _serve(layout: Layout, door: socket.socket, hierarchy: Hierarchy) -> N
         logs.rotate(own_log)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(over.wait(), _TEND)
+    hierarchy.tidy()
     log.info("ends; what runs goes on running")
     server.close()
 

@@ -39,7 +39,15 @@ class Hierarchy:
 
     def workspaces(self) -> set[str]:
         """The workspaces that have a group now."""
-        return {entry.name for folder in self.folders.values() for entry in folder.iterdir() if entry.is_dir()}
+        folders = [folder for folder in set(self.folders.values()) if folder.is_dir()]
+        return {entry.name for folder in folders for entry in folder.iterdir() if entry.is_dir()}
+
+    def tidy(self) -> None:
+        """Remove our folder where no workspace has a group in it. `Group.create` makes it again."""
+        for folder in set(self.folders.values()):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+                folder.parent.rmdir()
 
     @classmethod
     def absent(cls, explanation: str) -> Hierarchy:
@@ -68,7 +76,7 @@ class Group:
     def create(self, cpu: float | None, memory: int | None) -> None:
         """Make it and set its limits (cores, bytes; None: no limit). Idempotent. Raises `OSError`."""
         for folder in self.folders.values():
-            folder.mkdir(exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
         if (counted := self._of("cpu")) is not None:
             self._limit_cpu(counted, cpu)
         if (counted := self._of("memory")) is not None:

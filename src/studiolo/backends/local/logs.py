@@ -31,14 +31,13 @@ def rotate(path: Path, limit: int = LIMIT) -> bool:
     try:
         if path.stat().st_size <= limit:
             return False
-        _older(path, KEPT).unlink(missing_ok=True)
-        for number in range(KEPT - 1, 0, -1):
-            if _older(path, number).exists():
-                _older(path, number).replace(_older(path, number + 1))
         draft = path.with_name(f"{path.name}.draft")
         try:
             with path.open("rb") as source, draft.open("wb") as copy:
                 shutil.copyfileobj(source, copy, _BLOCK)
+            for number in range(KEPT - 1, 0, -1):
+                if _older(path, number).exists():
+                    _older(path, number).replace(_older(path, number + 1))
             draft.replace(_older(path, 1))
         except OSError:
             draft.unlink(missing_ok=True)
@@ -92,8 +91,8 @@ class Follower:
         """The lines completed since the last look."""
         copy = self._last_copy()
         if copy != self._copy:
-            if self._not_yet_cut():
-                return []
+            if copy is None or self._not_yet_cut():
+                return []  # in the middle of a rotation
             self._copy = copy
             self._take(_older(self._path, 1))
             self._offset = 0

@@ -16,6 +16,7 @@ from studiolo.backends.local.residents import Residents
 from studiolo.backends.local.wire import VERSION, encode, error_to, launch_from, plain, receive
 from studiolo.problem import Problem, StudioloError
 
+_LAST_WORDS = 5.0  # seconds
 log = logging.getLogger("studiolo.agent")
 
 
@@ -31,6 +32,7 @@ class Service:
             if request is not None:
                 writer.write(encode(await self._outcome(request, reader, writer)))
                 await writer.drain()
+                await _heard_out(reader, writer)
         except ConnectionError:
             pass
         finally:
@@ -77,3 +79,13 @@ class Service:
                 return await execute(workspace, request["argv"], tty, reader, writer)
             case other:
                 raise StudioloError(Problem("agent-request", f"the host agent does not know {other!r}"))
+
+
+async def _heard_out(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Wait for the client to hang up: closing a socket with input unread would take our last words from it (unix(7):
+    ECONNRESET), and somebody may still be typing when a program ends."""
+    writer.write_eof()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LAST_WORDS):
+            while await reader.read(1 << 16):
+                pass
