@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from studiolo.cli.options import Name, examples
+from studiolo.problem import Problem, WrongInput
 
 if TYPE_CHECKING:
     from studiolo.client import Execution
@@ -43,10 +44,14 @@ def exec_(
     """
     from studiolo.client import Client
 
+    # What follows the name is taken as it is, so that the program's own options need no `--`; one in front is ours.
+    argv = command[1:] if command[0] == "--" else command
+    if not argv:
+        raise WrongInput(Problem("no-command", "there is no command to run", f"studiolo exec {name} -- COMMAND"))
     on_terminal = sys.stdin.isatty() and sys.stdout.isatty()
     with (
         Client.local() as client,
-        client.exec(name, command, tty=_size() if on_terminal else None) as execution,
+        client.exec(name, argv, tty=_size() if on_terminal else None) as execution,
         _raw_terminal() if on_terminal else contextlib.nullcontext(),
         _feeding(execution, resizes=on_terminal),
     ):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import quote
 
 from studiolo.client.call import Call, Stream, endpoint, stream
+from studiolo.names import is_name
+from studiolo.problem import NotFound, Problem
 from studiolo.resources import (
     Account,
     Block,
@@ -60,7 +61,7 @@ class Calls:
     @endpoint
     def workspace(self, ref: str) -> Call[Workspace]:
         """One workspace. Raises `NotFound`."""
-        return Call("GET", _workspace(ref), Workspace)
+        return Call("GET", workspace_path(ref), Workspace)
 
     @endpoint
     def create(self, wish: WorkspaceCreate) -> Call[Workspace]:
@@ -73,37 +74,37 @@ class Calls:
     @endpoint
     def delete(self, ref: str, *, purge: bool = False) -> Call[Workspace]:
         """Delete a workspace; its home stays unless `purge`. Returns before it is gone."""
-        return Call("DELETE", _workspace(ref), Workspace, query={"purge": purge})
+        return Call("DELETE", workspace_path(ref), Workspace, query={"purge": purge})
 
     @endpoint
     def start(self, ref: str) -> Call[Workspace]:
         """Wish it running; changes nothing where it runs. Returns before it is ready."""
-        return Call("POST", _workspace(ref, "start"), Workspace)
+        return Call("POST", workspace_path(ref, "start"), Workspace)
 
     @endpoint
     def stop(self, ref: str) -> Call[Workspace]:
         """Wish it stopped; changes nothing where it is. Returns before it has stopped."""
-        return Call("POST", _workspace(ref, "stop"), Workspace)
+        return Call("POST", workspace_path(ref, "stop"), Workspace)
 
     @endpoint
     def restart(self, ref: str) -> Call[Workspace]:
         """Stop it where it runs, and start it. Returns before it is ready."""
-        return Call("POST", _workspace(ref, "restart"), Workspace)
+        return Call("POST", workspace_path(ref, "restart"), Workspace)
 
     @endpoint
     def history(self, ref: str, *, after: int | None = None) -> Call[list[Event]]:
         """What happened to it and why, oldest first."""
-        return Call("GET", _workspace(ref, "history"), list[Event], query={"after": after})
+        return Call("GET", workspace_path(ref, "history"), list[Event], query={"after": after})
 
     @endpoint
     def usage(self, ref: str) -> Call[list[UsagePoint]]:
         """Sampled CPU, memory and disk, oldest first."""
-        return Call("GET", _workspace(ref, "usage"), list[UsagePoint])
+        return Call("GET", workspace_path(ref, "usage"), list[UsagePoint])
 
     @endpoint
     def token(self, ref: str, app: str | None = None) -> Call[Token]:
         """What lets a program into an app (default: the first)."""
-        return Call("POST", _workspace(ref, "tokens"), Token, body={"app": app})
+        return Call("POST", workspace_path(ref, "tokens"), Token, body={"app": app})
 
     @endpoint
     def link(self, ref: str | None = None, app: str | None = None) -> Call[Link]:
@@ -151,15 +152,23 @@ class Calls:
     ) -> Stream[LogLine]:
         """The last `tail` lines of each app, oldest first; with `follow`, then new ones as they come."""
         query = {"app": app, "follow": follow, "tail": tail}
-        return Stream(_workspace(ref, "logs"), _log_line, query=query)
+        return Stream(workspace_path(ref, "logs"), _log_line, query=query)
 
 
-def _workspace(ref: str, *more: str) -> str:
-    return "/".join(("/workspaces", quote(ref, safe=""), *more))
+def workspace_path(ref: str, *more: str) -> str:
+    """Raises `NotFound` for what no workspace can be called."""
+    return "/".join(("/workspaces", _word(ref, "workspace"), *more))
 
 
 def _block(kind: BlockKind, name: str) -> str:
-    return f"/blocks/{kind}/{quote(name, safe='')}"
+    return f"/blocks/{kind}/{_word(name, kind)}"
+
+
+def _word(text: str, what: str) -> str:
+    # Servers decode %2F before they route, so quoting alone would let `demo/history` or `..` mean something else.
+    if not is_name(text):
+        raise NotFound(Problem(f"{what}-unknown", f"there is no {what} {text[:80]!r}, nor could one have that name"))
+    return text
 
 
 def _event(line: str) -> Event | None:

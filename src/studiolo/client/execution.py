@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
-from urllib.parse import quote
 
 from pydantic import ValidationError
 
 from studiolo.client.address import PREFIX, Address
 from studiolo.client.call import described, failure
+from studiolo.client.calls import workspace_path
 from studiolo.problem import Problem, Unavailable
 from studiolo.resources import ProblemDetails
 
@@ -44,7 +44,7 @@ class Exchange:
     @property
     def url(self) -> str:
         scheme, _, rest = self.address.url.partition("://")
-        return f"{'wss' if scheme == 'https' else 'ws'}://{rest}{PREFIX}/workspaces/{quote(self.ref, safe='')}/exec"
+        return f"{'wss' if scheme == 'https' else 'ws'}://{rest}{PREFIX}{workspace_path(self.ref, 'exec')}"
 
     @property
     def options(self) -> dict[str, Any]:
@@ -77,6 +77,7 @@ class Execution:
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
+        self._open = contextlib.ExitStack()
         self.status: int | None = None
         """None until the program has ended."""
 
@@ -85,7 +86,7 @@ class Execution:
 
         exchange, socket = self._exchange, self._exchange.address.socket
         with _in_our_words(exchange.address):
-            self._connection: ClientConnection = (
+            self._connection: ClientConnection = self._open.enter_context(
                 unix_connect(str(socket), exchange.url, **exchange.options)
                 if socket is not None
                 else connect(exchange.url, **exchange.options)
@@ -96,7 +97,7 @@ class Execution:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._connection.close()
+        self._open.close()
 
     def __iter__(self) -> Iterator[Output]:
         while self.status is None:
