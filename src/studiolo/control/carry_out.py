@@ -104,14 +104,14 @@ class Steps:
         if asked.packages and asked.project is None and folder is None:
             reason = "the packages in studiolo.yaml"
         else:
-            reason = detection.reason
+            reason = detection.reason.removesuffix(" found")
         kind = self.environments[detection.kind]
         lock = await kind.lock(request, report)
         await self._stage(subject, "locked", begun, reason)
         begun = self._now()
         found = self.generations.find(lock.id)
         generation = found or await self.generations.build(lock, report)
-        words = f"Python {lock.interpreter}, {generation.packages} packages, from {reason.removesuffix(" found")}"
+        words = f"Python {lock.interpreter}, {generation.packages} packages, from {reason}"
         await self._stage(subject, "built", begun, f"{generation.packages} packages" + (", shared" if found else ""))
         async with self.store.write() as session:
             row = await session.get_one(WorkspaceRow, subject.id)
@@ -244,7 +244,7 @@ class Steps:
         home = self.layout.workspace_home(subject.id)
         for source in subject.document.data:
             if source.folder is None:
-                (home / (source.path or f"data/{source.name}")).mkdir(parents=True, exist_ok=True)
+                (home / source.place).mkdir(parents=True, exist_ok=True)
         kind = self.environments[generation.kind]
         places = {name: self.tools.generation(tools) if tools else None for name, tools in wanted.items()}
         return Room(

@@ -152,5 +152,5 @@ def _mounts(document: Resolved) -> list[Mount]:
                     "make the folder, or change `data` in studiolo.yaml",
                 )
             )
-        mounts.append(Mount(str(folder), source.path or f"data/{source.name}"))
+        mounts.append(Mount(str(folder), source.place))
     return mounts

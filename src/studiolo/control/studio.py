@@ -43,6 +43,8 @@ from studiolo.spec.load import check_workspace
 from studiolo.spec.resolve import resolve
 from studiolo.store.tables import AccountRow, WorkspaceRow
 
+__all__ = ["Account", "Execution", "LogLine", "Studio"]
+
 DEFAULT_BACKEND = "local"
 _POLL = 0.1
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
-from studiolo.backends.backend import Execution
 from studiolo.control.house import House
+from studiolo.control.studio import Execution
 from studiolo.problem import Problem, StudioloError, WrongInput
 from studiolo.server.auth import SignedOut, by_bearer
 from studiolo.server.problems import details
