@@ -15,7 +15,7 @@ from studiolo.problem import Problem, StudioloError, Unavailable, WrongInput
 from studiolo.process import Completed, ProgramFailed, run
 
 _NETWORK = re.compile(
-    r"error sending request|Failed to fetch|Failed to download|dns error|Connection refused|operation timed out"
+    r"error sending request|dns error|Connection refused|operation timed out"
     r"|Could not connect|Network connectivity is disabled|network was disabled|HTTP status (?:client|server) error",
     re.IGNORECASE,
 )
@@ -23,6 +23,7 @@ _MISSING = re.compile(
     r"(?:Because|and) (\S+) was not found in the (?:package registry|cache|provided package locations)"
 )
 _BUILD = re.compile(r"Failed to (?:build|download and build) [`']?([^\s`']+)")
+_HASH = re.compile(r"Hash mismatch for [`']?([^\s`']+)")
 _QUOTE = 900
 """Characters of a program's explanation that are shown: it can be pages long."""
 
@@ -110,6 +111,14 @@ def explain(error: ProgramFailed, where: Mapping[str, str]) -> StudioloError:
                 f"there is no package {name} in the package index",
                 "check its spelling; a private package needs its index: UV_INDEX set before `studiolo up`",
                 where.get(name, ""),
+            )
+        )
+    if (changed := _HASH.search(output)) is not None:
+        return StudioloError(
+            Problem(
+                "hash-mismatch",
+                f"the files of {changed[1]} in the package index are not those that were locked",
+                "somebody may have tampered with them, or the lock is mistaken: lock again only if you trust the index",
             )
         )
     if _NETWORK.search(output) or error.problem.code == "program-timeout":
