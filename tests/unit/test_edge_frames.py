@@ -48,21 +48,28 @@ def test_input_is_told_from_upkeep_however_the_bytes_are_cut(
     # Seen in the piece in which the head, or a small payload, is complete.
     for begin, end, hit in found:
         if hit:
-            assert any(begin - 14 - 104 < start < end for start in expected)
+            assert any(begin - 14 - 4096 < start < end for start in expected)
+
+
+def message(kind: int, content: bytes = b"") -> bytes:
+    return bytes([kind]) + bytes(8) + len(content).to_bytes(4) + content
 
 
 @pytest.mark.parametrize(
     ("payload", "counts"),
     [
         (UPKEEP, False),
-        (ACKNOWLEDGEMENT, False),
         (ACKNOWLEDGEMENT + UPKEEP, False),
-        (ACKNOWLEDGEMENT * 9, True),  # too long to be looked into
-        (bytes([1]) + UPKEEP[1:], True),  # a regular message
-        (UPKEEP[:-1] + b"\x01", True),  # announces content
+        (message(1, b"\x04\x04\x06d\x06\xb0\x08\x01\x10remoteFilesystem\x01\x04stat"), False),
+        (UPKEEP + message(1, b"\x01\x00\x00\x01}f\x0c$onFileEvent\x00"), False),
+        (UPKEEP + message(1, b"\x01\x00\x00\x01}f\x0c$acceptModelChanged\x00"), True),
+        (message(1, b"\x04\x04\x06d\x06\xb0\x08\x01\x0eremoteterminal\x01\x05input\x04"), True),
+        (UPKEEP[:-1] + b"\x01", True),  # announces more than there is
         (UPKEEP + b"x", True),
         (UPKEEP[:-1], True),
+        (message(1, b"x" * 5000), True),  # too long to be looked into
         (b'["stdin","a"]', True),
+        (b'{"header":{"msg_type":"execute_request"}}', True),
         (b"", True),
     ],
 )
