@@ -46,7 +46,7 @@ def router(studio: Studio, signed_in: Callable[..., Any]) -> APIRouter:
     async def new(
         request: Request, repository: str = "", by: str = "choice", account: Account = Depends(signed_in)
     ) -> Response:
-        blank = {"repository": repository, "apps": list(APPS), "document": ""}
+        blank = {**dict.fromkeys(FIELDS, ""), "repository": repository, "apps": list(APPS), "data": [], "document": ""}
         return await _form(request, account, "file" if by == "file" else "choice", blank)
 
     @pages.post("/workspaces")

@@ -58,10 +58,11 @@ def _environment() -> jinja2.Environment:
         phase=words.phase,
         generation=words.generation,
         repository=words.repository,
-        reason=words.reason,
+        sentence=words.sentence,
         stages=words.stages,
         took=words.took,
         block=words.block,
+        breakable=words.breakable,
         as_yaml=words.as_yaml,
     )
     environment.globals.update(UNDERWAY=words.UNDERWAY, version=__version__)

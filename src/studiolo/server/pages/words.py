@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from markupsafe import Markup, escape
 from ruamel.yaml import YAML
 
-from studiolo.resources import AppStatus, Block, Reason, Stage, Workspace
+from studiolo.resources import AppStatus, Block, Stage, Workspace
 from studiolo.spec.quantity import format_size
 
 _APP_NAMES = {"jupyterlab": "JupyterLab", "vscode": "VS Code"}
@@ -24,7 +25,13 @@ _PHASES = {
     "failed": "Failed",
     "deleting": "Deleting",
 }
-STAGES = {"locked": "Locked", "built": "Built", "started": "Started", "ready": "Ready"}
+# While it lasts, and once it is done.
+STAGES = {
+    "locked": ("Locking", "Locked"),
+    "built": ("Building", "Built"),
+    "started": ("Starting", "Started"),
+    "ready": ("Getting ready", "Ready"),
+}
 UNDERWAY = ("pending", "building", "starting")
 # Control sequences (ECMA-48), and what remains of control characters but tab.
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])|[\x00-\x08\x0b-\x1f\x7f]")
@@ -32,7 +39,7 @@ _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)
 
 def size(count: float | None) -> str:
     """Bytes as a person reads them: `1.4 GiB`."""
-    return "–" if count is None else format_size(count)
+    return "–" if count is None else format_size(count).replace(".0 ", " ")
 
 
 def cores(value: float) -> str:
@@ -93,10 +100,14 @@ def repository(address: str | None) -> str:
     return short if len(short) <= 48 else "…" + short[-47:]
 
 
-def reason(problem: Reason) -> str:
-    """A reason as a sentence."""
-    text = problem.message.strip()
-    return text[:1].upper() + text[1:] if text else problem.code
+def sentence(text: str) -> Markup:
+    """The words of a problem or an event as a sentence: a capital first, and what is in backquotes as code."""
+    parts = text.strip().split("`")
+    parts[0] = parts[0][:1].upper() + parts[0][1:]
+    if len(parts) % 2 == 0:
+        return escape("`".join(parts))
+    shown = (Markup("<code>{}</code>").format(part) if at % 2 else escape(part) for at, part in enumerate(parts))
+    return Markup("").join(shown)
 
 
 def tally(workspaces: Sequence[Workspace]) -> str:
@@ -115,7 +126,7 @@ def stages(workspace: Workspace) -> list[dict[str, Any]]:
     known: Mapping[str, Stage] = {stage.name: stage for stage in workspace.stages}
     found: list[dict[str, Any]] = []
     met = False
-    for name, title in STAGES.items():
+    for name, (doing, done_title) in STAGES.items():
         stage = known.get(name)
         done = stage is not None and stage.seconds is not None
         state = "done" if done else "ahead"
@@ -128,7 +139,9 @@ def stages(workspace: Workspace) -> list[dict[str, Any]]:
         found.append(
             {
                 "name": name,
-                "title": title,
+                "title": doing if state == "current" else done_title,
+                "done": done_title,
+                "doing": doing,
                 "state": state,
                 "seconds": stage.seconds if stage else None,
                 "message": stage.message if stage else "",
@@ -164,6 +177,11 @@ def block(found: Block) -> str:
             parts.append(f"from {document['project']}")
         return ", ".join(parts) or "detected from the repository"
     return str(document.get("folder") or "a folder kept in the home")
+
+
+def breakable(path: str) -> Markup:
+    """A path or an address that may go on in the next line after each slash."""
+    return Markup("/<wbr>").join(path.split("/"))
 
 
 def plain(text: str) -> str:

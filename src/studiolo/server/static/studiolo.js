@@ -139,18 +139,22 @@
     const empty = document.getElementById("log-empty");
     let stream = null;
     let lines = 0;
+    let anew = false;
     box.closest("label").hidden = false;
     const down = () => (log.scrollTop = log.scrollHeight);
     function open() {
       if (stream || document.hidden || !box.checked) return;
       stream = new EventSource(log.dataset.stream);
-      stream.addEventListener("begin", () => {
-        log.textContent = "";
-        lines = 0;
-      });
+      // Each connection begins with the latest lines again; what stands there stays until they come.
+      stream.addEventListener("begin", () => (anew = true));
       stream.addEventListener("lines", (event) => {
         const found = JSON.parse(event.data);
-        const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
+        const atEnd = anew || log.scrollHeight - log.scrollTop - log.clientHeight < 40;
+        if (anew) {
+          log.textContent = "";
+          lines = 0;
+          anew = false;
+        }
         log.append(found.join("\n") + "\n");
         lines += found.length;
         if (lines > LONGEST) {

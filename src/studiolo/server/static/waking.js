@@ -25,9 +25,13 @@
     const ended = stage(name);
     if (!ended) return;
     ended.className = "stage stage-done";
+    ended.querySelector(".stage-title").textContent = ended.dataset.done;
     ended.querySelector("[data-seconds]").textContent = spoken(seconds);
     const next = stage(STAGES[STAGES.indexOf(name) + 1]);
-    if (next) next.className = "stage stage-current";
+    if (next) {
+      next.className = "stage stage-current";
+      next.querySelector(".stage-title").textContent = next.dataset.doing;
+    }
     begun = Date.now();
   }
 
