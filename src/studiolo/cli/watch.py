@@ -5,20 +5,24 @@ Level-triggered: events only say that it is time to look again, so one that was 
 
 from __future__ import annotations
 
+from typing import Literal
+
 from studiolo.cli.output import Live
 from studiolo.client import Client
-from studiolo.problem import NotFound, Problem, StudioloError
-from studiolo.resources import Phase, Stage, Workspace
+from studiolo.problem import Conflict, NotFound, Problem, StudioloError
+from studiolo.resources import Stage, Workspace
+
+Goal = Literal["running", "stopped"]
 
 _LOOK_AGAIN = 2.0
 """Seconds without an event after which we look anyway."""
 
 
-def follow(client: Client, asked: Workspace, goal: Phase, live: Live, *, fresh: bool = False) -> Workspace:
+def follow(client: Client, asked: Workspace, goal: Goal, live: Live, *, fresh: bool = False) -> Workspace:
     """Wait until the workspace is in phase `goal`; `asked` is the answer to the request that will lead there.
 
     Stages that `asked` had ended already are not told again, unless it is `fresh` (just made). Raises `StudioloError`
-    with the reason where it fails instead.
+    with the reason where a start fails; one that has failed needs no stopping.
     """
     told: set[str] = set() if fresh else {stage.name for stage in asked.stages if stage.seconds is not None}
     workspace = asked
@@ -39,24 +43,27 @@ def follow(client: Client, asked: Workspace, goal: Phase, live: Live, *, fresh: 
                 told = _tell(workspace, told, live)
     finally:
         live.clear()
-    if workspace.phase == "failed":
+    if workspace.phase == "failed" and goal == "running":
         reason = workspace.reason
         raise StudioloError(
             Problem(reason.code, f"{asked.name} failed: {reason.message}", reason.hint)
             if reason is not None
             else Problem("workspace-failed", f"{asked.name} failed", f"studiolo logs {asked.name}")
         )
+    if _overruled(workspace, goal):
+        raise Conflict(Problem("overruled", f"meanwhile {asked.name} was asked to be {workspace.desired}"))
     return workspace
 
 
 def follow_deletion(client: Client, asked: Workspace) -> None:
     """Wait until the workspace is gone. Raises `StudioloError` with the reason where deleting fails."""
+    # One that had failed before says so until its deletion has begun.
     workspace = asked
-    while workspace.phase != "failed":
-        for event in client.events(workspace=asked.id, quiet=_LOOK_AGAIN):
-            if event.kind != "progress":
-                break
+    while workspace.phase != "failed" or workspace.reason == asked.reason:
         try:
+            for event in client.events(workspace=asked.id, quiet=_LOOK_AGAIN):
+                if event.kind != "progress":
+                    break
             workspace = client.workspace(asked.id)
         except NotFound:
             return
@@ -64,8 +71,13 @@ def follow_deletion(client: Client, asked: Workspace) -> None:
     raise StudioloError(Problem("delete-failed", f"{asked.name} could not be deleted: {message}"))
 
 
-def _settled(workspace: Workspace, goal: Phase) -> bool:
-    return workspace.phase in (goal, "failed")
+def _settled(workspace: Workspace, goal: Goal) -> bool:
+    return workspace.phase in (goal, "failed") or _overruled(workspace, goal)
+
+
+def _overruled(workspace: Workspace, goal: Goal) -> bool:
+    """Whether somebody asked for something else meanwhile."""
+    return workspace.desired != goal
 
 
 def _tell(workspace: Workspace, told: set[str], live: Live) -> set[str]:

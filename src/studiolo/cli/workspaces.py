@@ -152,7 +152,7 @@ def stop(name: Name, no_wait: NoWait = False, json: Json = False) -> None:
         workspace = client.stop(name)
         if not no_wait:
             workspace = follow(client, workspace, "stopped", Live(quiet=json))
-    _done(workspace, "stopped" if not no_wait else "stopping", json)
+    _done(workspace, "stopping" if no_wait else workspace.phase, json)
 
 
 @commands.command(epilog=examples("studiolo start analysis"))
@@ -165,7 +165,7 @@ def start(name: Name, no_wait: NoWait = False, json: Json = False) -> None:
         workspace = client.start(name)
         if not no_wait:
             workspace = follow(client, workspace, "running", Live(quiet=json))
-    _done(workspace, "running" if not no_wait else "starting", json)
+    _done(workspace, "starting" if no_wait else workspace.phase, json)
 
 
 @commands.command(epilog=examples("studiolo restart analysis"))
@@ -178,7 +178,7 @@ def restart(name: Name, no_wait: NoWait = False, json: Json = False) -> None:
         workspace = client.restart(name)
         if not no_wait:
             workspace = follow(client, workspace, "running", Live(quiet=json))
-    _done(workspace, "running" if not no_wait else "restarting", json)
+    _done(workspace, "restarting" if no_wait else workspace.phase, json)
 
 
 def _done(workspace: Workspace, state: str, json: bool) -> None:
