@@ -104,7 +104,7 @@ class State:
             self.tell(ref, kind, str(changes.get("progress", "")))
 
 
-STAGES = [
+STAGES: list[tuple[str, dict[str, Any]]] = [
     ("progress", {"progress": "downloading 3 of 9"}),
     ("locked", {"stages": (Stage(name="locked", seconds=1.25),)}),
     (
@@ -115,7 +115,7 @@ STAGES = [
         },
     ),
 ]
-FAILS = [
+FAILS: list[tuple[str, dict[str, Any]]] = [
     ("failed", {"phase": "failed", "reason": Reason(code="no-such-package", message="nope-1 is not there", hint="H")})
 ]
 

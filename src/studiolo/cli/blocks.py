@@ -110,7 +110,7 @@ def _read(kind: BlockKind, file: Path, name: str | None) -> tuple[str, dict[str,
     except WrongInput as error:
         raise WrongInput(*(tree.positions.located(each) for each in error.problems)) from None
     if kind == "data" and isinstance(folder := data.get("folder"), str):
-        data = {**data, "folder": str((file.absolute().parent / Path(folder).expanduser()).resolve())}
+        data = {**data, "folder": str((file.parent.resolve() / Path(folder).expanduser()).resolve())}
     return found, data, tree.positions
 
 

@@ -153,7 +153,7 @@ def read_wish(source: str | None, file: Path | None, pairs: list[str], *, name: 
         repository = repository or str(folder)
         return Wish({}, params, name or repository_name(repository), project, repository, None)
     loaded = _load(file, params)
-    base = file.absolute().parent
+    base = file.parent.resolve()
     if repository is None:
         # The document's own repository counts, unless a folder was named beside another document.
         if loaded.document.repository is not None and (source is None or base == folder):
