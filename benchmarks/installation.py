@@ -102,6 +102,7 @@ class Installation:
 async def running() -> AsyncIterator[Installation]:
     """Up with no workspace and all tools installed; down at the end."""
     port = free_port()
+    studiolo("down", "--yes")  # one that was left by a run that was killed
     studiolo("up", "--detach", "--no-browser", "--port", str(port))
     try:
         status = json.loads(studiolo("status", "--json"))
