@@ -15,7 +15,10 @@ RESULTS = Path(".benchmarks/results")
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: what was measured, ours, the peer's or the limit, and whether that is good enough."""
+    """One line of the table: what was measured, ours, the peer's or the limit, and whether that is good enough.
+
+    Nothing is said of that where there is no target.
+    """
 
     figure: str
     ours: str
@@ -25,7 +28,7 @@ class Row:
     met: bool
 
     def markdown(self) -> str:
-        verdict = "met" if self.met else "**missed**"
+        verdict = "" if not self.target else "met" if self.met else "**missed**"
         return f"| {self.figure} | {self.ours} | {self.against} | {self.ratio} | {self.target} | {verdict} |"
 
 

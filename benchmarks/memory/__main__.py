@@ -40,7 +40,7 @@ async def measure(count: int) -> None:
         used = {part: resident(status[part]["pid"]) for part in _PARTS}
     rows = [
         Row(
-            figure=f"memory of the {words} with {count} workspaces",
+            figure=f"resident memory with {count} workspaces: {words}",
             ours=f"{used[part]:.0f} MB",
             against="",
             ratio="",
