@@ -10,7 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from studiolo.daemon import Identity
 from studiolo.problem import Problem, StudioloError
+
+_MARK = "STUDIOLO_PARENT"
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ async def run(
         child = await asyncio.create_subprocess_exec(
             *words,
             cwd=cwd,
-            env=dict(env) if env is not None else None,
+            env={**(os.environ if env is None else env), _MARK: _mark()},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL if stdout_only else asyncio.subprocess.STDOUT,
@@ -101,6 +104,41 @@ async def run(
         how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"failed with exit status {status}"
         raise ProgramFailed(Problem("program-failed", f"{name} {how}:\n{completed.last_lines}"), completed)
     return completed
+
+
+def end_orphans() -> int:
+    """Kill programs that `run` started in a process that has died without ending them; returns how many there were.
+
+    A control plane that was killed leaves an installation running that nobody waits for any more.
+    """
+    count = 0
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            environment = (folder / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        mark = next((word for word in environment if word.startswith(f"{_MARK}=".encode())), b"").decode()
+        if mark and not _lives(mark.partition("=")[2]):
+            with contextlib.suppress(OSError):
+                os.kill(int(folder.name), signal.SIGKILL)
+                count += 1
+    return count
+
+
+def _mark() -> str:
+    own = Identity.of(os.getpid())
+    assert own is not None, "this process lives"
+    return f"{own.pid}:{own.started}"
+
+
+def _lives(mark: str) -> bool:
+    try:
+        pid, started = mark.split(":")
+        return Identity(int(pid), int(started)).alive
+    except ValueError:
+        return False
 
 
 def _yield_to_others(session: int) -> None:

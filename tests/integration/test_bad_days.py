@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -15,8 +16,8 @@ from pathlib import Path
 
 import pytest
 import websockets
-from installation import ECHO, Installation, echo, left_behind, until
 
+from installation import ECHO, Installation, echo, left_behind, until
 from studiolo.daemon import Identity
 
 TINY = {"packages": ["six"]}
@@ -47,23 +48,12 @@ def test_no_session_notices_the_death_of_the_control_plane(installed: Installati
     host = token.url.split("/")[2]
 
     async def scenario() -> None:
-        async with (
-            websockets.connect(
-                f"ws://127.0.0.1:{installed.port}/api/kernels/{kernel}/channels",
-                additional_headers={"Authorization": f"token {token.token}"},
-                host="127.0.0.1",
-                port=installed.port,
-                origin=None,
-                user_agent_header=None,
-            )
-            if False
-            else websockets.connect(
-                f"ws://{host}/api/kernels/{kernel}/channels",
-                host="127.0.0.1",
-                port=installed.port,
-                additional_headers={"Authorization": f"token {token.token}"},
-            ) as channel
-        ):
+        async with websockets.connect(
+            f"ws://{host}/api/kernels/{kernel}/channels",
+            host="127.0.0.1",
+            port=installed.port,
+            additional_headers={"Authorization": f"token {token.token}"},
+        ) as channel:
             assert await execute(channel, "x = 20 + 1; print(x * 2)") == "42\n"
             await asyncio.to_thread(installed.kill, "control")
             assert await execute(channel, "print(x)") == "21\n"
@@ -80,10 +70,10 @@ def test_no_session_notices_the_death_of_the_control_plane(installed: Installati
 async def execute(channel: websockets.ClientConnection, code: str) -> str:
     """Run code in a kernel over its channel; what it printed."""
     content = {"code": code, "silent": False, "store_history": False, "user_expressions": {}, "allow_stdin": False}
-    header = {"msg_id": f"m{time.monotonic_ns()}", "msg_type": "execute_request", "username": "", "session": "s", "version": "5.3", "date": ""}  # fmt: skip
-    await channel.send(
-        json.dumps({"header": header, "parent_header": {}, "metadata": {}, "content": content, "channel": "shell"})
-    )
+    header = {"username": "", "session": "s", "version": "5.3", "date": "", "msg_type": "execute_request"}
+    header["msg_id"] = f"m{time.monotonic_ns()}"
+    request = {"header": header, "parent_header": {}, "metadata": {}, "content": content, "channel": "shell"}
+    await channel.send(json.dumps(request))
     printed = ""
     async with asyncio.timeout(60):
         while True:
@@ -211,10 +201,11 @@ def test_a_home_that_cannot_be_written_still_starts_and_says_so(installed: Insta
     if mounted.returncode:
         pytest.skip(f"this host lets nobody mount: {mounted.stderr.decode().strip()}")
     try:
-        with (home / "filling").open("wb") as filling, pytest.raises(OSError, match="No space"):
+        filling = os.open(home / "filling", os.O_CREAT | os.O_WRONLY)
+        with contextlib.suppress(OSError):
             while True:
-                filling.write(b"x" * 4096)
-                filling.flush()
+                os.write(filling, b"x" * 4096)
+        os.close(filling)
         installed.run("start", "full")
         shown = installed.phase("full", "running")
         assert any("home" in note for note in shown.notes)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+
 from edge_harness import LAB, Site, running_site
 
 UPGRADE = [("Upgrade", "websocket"), ("Connection", "Upgrade")]

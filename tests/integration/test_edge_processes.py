@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from edge_harness import LAB, Site, free_port, running_site
 
+from edge_harness import LAB, Site, free_port, running_site
 from studiolo import daemon
 from studiolo.edge import ports
 from studiolo.edge.edge import Edge

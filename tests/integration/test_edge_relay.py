@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from edge_harness import LAB, Site, running_site
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, unix_serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from edge_harness import LAB, Site, running_site
 from studiolo import daemon
 from studiolo.edge.grants import new_key
 

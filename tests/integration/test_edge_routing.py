@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from edge_harness import CODE, LAB, Site, receive, running_site
 
+from edge_harness import CODE, LAB, Site, receive, running_site
 from studiolo.edge.grants import new_key
 
 OTHER = "k" * 43

@@ -46,7 +46,7 @@ async def test_opening_makes_the_tables_keeps_rows_and_is_private(tmp_path: Path
 
 async def test_an_exception_leaves_nothing_behind(tmp_path: Path) -> None:
     store = await Store.open(tmp_path / "studiolo.db")
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError):  # noqa: PT012  the block is the transaction
         async with store.write() as session:
             session.add(AccountRow(id="1", name="ada", role="owner", created=0.0))
             raise RuntimeError

@@ -21,7 +21,7 @@ from studiolo.backends.backend import Backend, Observation
 from studiolo.control import repository
 from studiolo.control.access import Access
 from studiolo.control.journal import Journal
-from studiolo.control.launch import Room, compose, wanted_tools
+from studiolo.control.launch import Room, can_write, compose, wanted_tools
 from studiolo.control.queue import FairQueue
 from studiolo.control.tools import ToolInstaller
 from studiolo.environments.generations import Generation, Generations
@@ -39,6 +39,10 @@ log = structlog.get_logger()
 STOP_GRACE = 10.0
 """Seconds between asking the processes to end and killing them."""
 _POLL = 0.03
+RESCUE = (
+    "rescue mode: the home is full or cannot be written, so settings are kept outside it until the next start; "
+    "free some space, then restart"
+)
 
 
 @dataclass(frozen=True)
@@ -151,9 +155,8 @@ class Steps:
             if subject.phase != "running":
                 await self._enter(subject, "starting")
             begun = self._now()
-            launch = await asyncio.to_thread(
-                compose, await self._room(subject, apps), self.layout, self.apps, self.origin
-            )
+            room = await self._room(subject, apps)
+            launch = await asyncio.to_thread(compose, room, self.layout, self.apps, self.origin)
             backend = self.backends[subject.backend]
             async for checkpoint in backend.start(launch):
                 self._say(subject, checkpoint.message)
@@ -172,17 +175,14 @@ class Steps:
                 await asyncio.sleep(_POLL)
             if seen is not None:
                 await self._stage(subject, "ready", begun, next(app.name for app in seen.apps if app.state == "ready"))
-                await self._ready(subject, seen)
+                await self.ready(subject, seen, RESCUE if room.rescue else "")
 
-    async def ready(self, subject: Subject, seen: Observation) -> None:
-        await self._ready(subject, seen)
-
-    async def _ready(self, subject: Subject, seen: Observation) -> None:
+    async def ready(self, subject: Subject, seen: Observation, note: str = "") -> None:
         async with self.store.write() as session:
             row = await session.get_one(WorkspaceRow, subject.id)
             if row.run == subject.run and row.phase != "running":
                 row.phase, row.phase_since, row.started, row.reason = "running", self.clock(), self.clock(), None
-                row.notes = list(seen.notes)
+                row.notes = [*([note] if note else []), *seen.notes]
         self.progress.pop(subject.id, None)
         await self._record(subject, "running", "ready to be used")
 
@@ -256,6 +256,7 @@ class Steps:
             folder=repository.folder_of(subject.document.repository, home),
             environment=f"Python {generation.lock.interpreter} ({subject.name})",
             activation=kind.activate(generation.lock, generation.folder),
+            rescue=not await asyncio.to_thread(can_write, home),
             tools={name: place.folder if (place := places[name]) else None for name in apps},
         )
 

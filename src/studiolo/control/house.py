@@ -29,6 +29,7 @@ from studiolo.environments.kinds import kinds
 from studiolo.layout import Layout
 from studiolo.names import as_name
 from studiolo.problem import StudioloError
+from studiolo.process import end_orphans
 from studiolo.spec.document import App
 from studiolo.store.database import Store
 
@@ -53,12 +54,16 @@ class House:
     def origin(self) -> str:
         return origin_of(self.port)
 
-    async def close_for_the_night(self) -> None:
-        """Stop every workspace, then the host agent and the edge. What does not end in time is killed."""
+    async def stop_workspaces(self) -> None:
+        """Stop every workspace. Raises `TimeoutError` where one does not end."""
         await self.studio.stop_all("Studiolo was shut down")
         async with asyncio.timeout(STOP_GRACE + 15):
             await self.studio.until_all_rest()
+
+    async def close(self) -> None:
+        """End the host agent and the edge. Only after `open_house` has ended: until then they are kept up."""
         await self.backend.shutdown()
+        await self.edge.stop()
 
 
 def origin_of(port: int) -> str:
@@ -83,6 +88,8 @@ async def open_house(layout: Layout, port: int, report: Callable[[str], None]) -
         await access.keep_local_token(owner)
         environments = kinds(layout.cache)
         generations = Generations(layout.generations, layout.cache, environments)
+        if orphans := await asyncio.to_thread(end_orphans):
+            log.info("ended what an earlier control plane left", processes=orphans)
         await asyncio.to_thread(generations.sweep)
         backend = LocalBackend(layout)
         backends = {DEFAULT_BACKEND: backend}

@@ -37,16 +37,16 @@ class Room:
     activation: Activation
     tools: Mapping[str, Path | None]
     """For each app to start, by name: where its tools lie; None where it needs none."""
+    rescue: bool = False
+    """The home cannot be written (full, read-only): settings lie outside it."""
 
 
 def compose(room: Room, layout: Layout, kinds: Mapping[str, AppKind], origin: str) -> Launch:
     """The launch. `origin` is the control host, such as http://localhost:8800.
 
-    A home that cannot be written (full, read-only) gives a rescue launch: settings lie outside it, and it is said.
     Raises `StudioloError` where a data source's folder is missing.
     """
     home = layout.workspace_home(room.id)
-    writable = can_write(home)
     folder = room.folder or home
     env = variables(room, home, os.environ)
     apps: list[AppLaunch] = []
@@ -59,7 +59,7 @@ def compose(room: Room, layout: Layout, kinds: Mapping[str, AppKind], origin: st
             workspace=room.name,
             home=home,
             folder=folder,
-            settings=home if writable else layout.workspace(room.id) / "state" / "rescue",
+            settings=layout.workspace(room.id) / "state" / "rescue" if room.rescue else home,
             state=state,
             socket=layout.app_sockets(room.id) / f"{app.name}.sock",
             tools=room.tools[app.name],

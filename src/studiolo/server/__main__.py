@@ -74,7 +74,7 @@ async def serve(layout: Layout, port: int) -> int:
         async def _end(workspaces: bool) -> None:
             try:
                 if workspaces:
-                    await house.close_for_the_night()
+                    await house.stop_workspaces()
             except TimeoutError:
                 log.warning("not every workspace has ended in time")
             finally:
@@ -103,7 +103,7 @@ async def serve(layout: Layout, port: int) -> int:
         for file in (layout.control_socket, layout.run / "control.pid"):
             file.unlink(missing_ok=True)
     if any(everything):
-        await house.edge.stop()
+        await house.close()
     return 0
 
 
