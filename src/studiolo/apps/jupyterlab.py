@@ -1,7 +1,8 @@
 """JupyterLab, run from tools of its own; kernels and terminals are the workspace's.
 
-What people change lies in their home and wins over what is set here, except for where the server listens and who lets
-people in: that is the edge, so the server has neither token nor password, and its socket is its owner's alone.
+What people change in JupyterLab's settings lies in their home and wins over the quiet defaults here. Where the server
+listens and who lets people in is not theirs to change: that is the edge, so the server has neither token nor password,
+and its socket is its owner's alone.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+from studiolo.apps import jupyterlab_start
 from studiolo.apps.app import Activity, Place, Process, Seed, Tools
 from studiolo.apps.asking import as_time, get_json
 from studiolo.spec.document import App
@@ -21,19 +24,22 @@ _SETTINGS: dict[str, Any] = {
     "@jupyterlab/apputils-extension:notification": {
         "fetchNews": "false",
         "checkForUpdates": False,
-        "doNotDisturbMode": False,
     },
     "@jupyterlab/docmanager-extension:plugin": {"defaultViewers": {"markdown": "Markdown Preview"}},
 }
-_PAGE: dict[str, Any] = {
-    "disabledExtensions": {
-        "@jupyterlab/apputils-extension:announcements": True,
-        # Without language servers its page only asks for what is not there.
-        "@jupyterlab/lsp-extension": True,
-        "@jupyterlab/fileeditor-extension:language-server": True,
-        "@jupyterlab/notebook-extension:language-server": True,
-    },
-}
+_DISABLED = (
+    "@jupyterlab/apputils-extension:announcements",
+    # Tools are immutable: what a workspace wants more is declared in its `extensions`.
+    "@jupyterlab/extensionmanager-extension",
+    # From an environment that has Notebook in it: a way to pages that are not served.
+    "@jupyter-notebook/lab-extension",
+)
+# Without language servers their page only asks for what is not there.
+_LANGUAGE_SERVERS = (
+    "@jupyterlab/lsp-extension",
+    "@jupyterlab/fileeditor-extension:language-server",
+    "@jupyterlab/notebook-extension:language-server",
+)
 
 
 class JupyterLab:
@@ -47,13 +53,13 @@ class JupyterLab:
         config = place.state / "config"
         data = place.state / "data"
         settings = place.settings
+        start = place.state / "start.py"
         return Process(
             argv=(
                 # Isolated: what PYTHON* variables and user site-packages do is meant for the workspace's own Python.
                 str(place.tools / "bin/python"),
                 "-I",
-                "-m",
-                "jupyterlab",
+                str(start),
                 "--no-browser",
                 f"--ServerApp.sock={place.socket}",
                 "--ServerApp.sock_mode=0600",
@@ -71,38 +77,48 @@ class JupyterLab:
                 "JUPYTER_CONFIG_PATH": str(config),
                 "JUPYTER_CONFIG_DIR": str(settings / ".jupyter"),
                 "JUPYTER_DATA_DIR": str(settings / ".local/share/jupyter"),
-                "JUPYTER_PATH": str(data),
+                # The environment's own share/jupyter has further kernels, and what draws its widgets in the browser.
+                "JUPYTER_PATH": ":".join([str(data), *(str(share) for share in _share(place))]),
                 "JUPYTER_RUNTIME_DIR": str(place.state / "runtime"),
                 "JUPYTER_PLATFORM_DIRS": "0",
                 "IPYTHONDIR": str(settings / ".ipython"),
-                "MPLCONFIGDIR": str(place.state / "matplotlib"),
             },
             seeds=(
-                _seed(config / "jupyter_server_config.json", self._server_config(place)),
+                Seed(start, Path(jupyterlab_start.__file__).read_text(encoding="utf-8")),
+                _seed(config / "jupyter_server_config.json", self._server_config(document, place)),
                 _seed(config / "labconfig/default_setting_overrides.json", _SETTINGS),
-                _seed(config / "labconfig/page_config.json", _PAGE),
+                _seed(config / "labconfig/page_config.json", self._page(document, place)),
                 *self._kernel(data, place),
             ),
             ready="/api/status",
             timeout=document.timeout,
         )
 
-    def _server_config(self, place: Place) -> dict[str, Any]:
+    def _server_config(self, document: App, place: Place) -> dict[str, Any]:
+        shell = "/bin/bash" if Path("/bin/bash").exists() else "/bin/sh"
         return {
             "ServerApp": {
                 "quit_button": False,
-                # A login shell would read /etc/profile, which sets PATH anew on Debian.
-                "terminado_settings": {"shell_command": ["/bin/bash" if Path("/bin/bash").exists() else "/bin/sh"]},
-                "jpserver_extensions": {"jupyter_lsp": False, "notebook_shim": False},
+                # A login shell would read /etc/profile, which sets PATH anew on Debian. A Jupyter that somebody starts
+                # in a terminal is not to be configured like this one.
+                "terminado_settings": {"shell_command": ["/usr/bin/env", "-u", "JUPYTER_CONFIG_PATH", shell]},
+                "jpserver_extensions": {"jupyter_lsp": _wants_language_servers(document), "notebook_shim": False},
             },
             "KernelSpecManager": {"ensure_native_kernel": False},
-            # Tools are immutable: what a workspace wants more is declared in its `extensions`.
             "LabApp": {
                 "default_url": _first_sight(place.folder),
                 "extension_manager": "readonly",
                 "collaborative": False,
                 "news_url": None,
             },
+        }
+
+    def _page(self, document: App, place: Place) -> dict[str, Any]:
+        without = () if _wants_language_servers(document) else _LANGUAGE_SERVERS
+        halves = (name for share in _share(place) for name in _need_a_server(share / "labextensions"))
+        return {
+            "buildCheck": False,
+            "disabledExtensions": dict.fromkeys([*_DISABLED, *without, *halves], True),
         }
 
     def _kernel(self, data: Path, place: Place) -> tuple[Seed, ...]:
@@ -122,7 +138,10 @@ class JupyterLab:
         if answers is None:
             return None
         status, kernels = answers
-        busy = [kernel for kernel in kernels if kernel.get("execution_state") == "busy"]
+        if not isinstance(status, dict) or not isinstance(kernels, list):
+            return None
+        busy = [each for each in kernels if isinstance(each, dict) and each.get("execution_state") == "busy"]
+        # It covers kernels, terminals and what the page asked for.
         return Activity(bool(busy), as_time(status.get("last_activity")), "a kernel is busy" if busy else "")
 
 
@@ -138,4 +157,26 @@ def _first_sight(folder: Path) -> str:
         return "/lab"
     notebooks = [name for name in names if name.endswith(".ipynb")]
     readmes = [name for name in names if name.lower() in ("readme.md", "readme.rst", "readme.txt", "readme")]
-    return f"/lab/tree/{[*notebooks, *readmes][0]}" if notebooks or readmes else "/lab"
+    return f"/lab/tree/{quote([*notebooks, *readmes][0])}" if notebooks or readmes else "/lab"
+
+
+def _wants_language_servers(document: App) -> bool:
+    return any("lsp" in extension for extension in document.extensions)
+
+
+def _share(place: Place) -> tuple[Path, ...]:
+    """The environment's share/jupyter."""
+    return () if place.interpreter is None else (Path(place.interpreter).parents[1] / "share/jupyter",)
+
+
+def _need_a_server(labextensions: Path) -> list[str]:
+    """Extensions in the environment that are half of something: their other half would have to be in the server."""
+    found = []
+    for package in [*labextensions.glob("*/package.json"), *labextensions.glob("@*/*/package.json")]:
+        try:
+            described = json.loads(package.read_text(encoding="utf-8"))
+            if "server" in described["jupyterlab"].get("discovery", {}):
+                found.append(str(described["name"]))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue
+    return sorted(found)

@@ -30,6 +30,7 @@ _SETTINGS: dict[str, Any] = {
     "extensions.autoCheckUpdates": False,
     "chat.disableAIFeatures": True,
     "chat.commandCenter.enabled": False,
+    "remote.autoForwardPorts": False,
     "git.openRepositoryInParentFolders": "never",
     "files.exclude": {"**/.*": True, "**/__pycache__": True},
 }
@@ -61,6 +62,9 @@ class VSCode:
                 "--app-name", "Studiolo",
                 str(place.folder),
             ),
+            # As if started from a shell: otherwise it asks a login shell for the environment of its terminals, and
+            # Debian's /etc/profile sets PATH anew.
+            env={"VSCODE_CLI": "1"},
             seeds=(
                 Seed(config, "{}\n"),
                 _seed(data / "User/settings.json", _SETTINGS, keep=True),
