@@ -32,6 +32,9 @@ _SETTINGS: dict[str, Any] = {
     "chat.commandCenter.enabled": False,
     "remote.autoForwardPorts": False,
     "git.openRepositoryInParentFolders": "never",
+    # Ports are not forwarded here, so there is no use in announcing each program that listens.
+    "remote.autoForwardPorts": False,
+    "terminal.integrated.defaultProfile.linux": "bash",
     "files.exclude": {"**/.*": True, "**/__pycache__": True},
 }
 
@@ -46,24 +49,38 @@ class VSCode:
         assert place.tools is not None, "code-server is not run without its tools"
         data = place.settings / ".local/share/code-server"
         config = place.state / "config.yaml"
-        server = (str(place.tools / "bin/node"), str(place.tools / "node_modules/code-server/out/node/entry.js"))
-        places = ("--user-data-dir", str(data), "--extensions-dir", str(data / "extensions"), "--config", str(config))
-        asked = [*EXTENSIONS, *document.extensions]
+        extensions = data / "extensions"
+        program = (
+            *(str(place.tools / "bin/node"), str(place.tools / "node_modules/code-server/out/node/entry.js")),
+            *("--user-data-dir", str(data), "--extensions-dir", str(extensions), "--config", str(config)),
+        )
+        asked = (*EXTENSIONS, *document.extensions)
         return Process(
             argv=(
-                # Starts the server at once, and asks for the extensions beside it.
-                *python_module("studiolo.apps.vscode_launcher", "--extensions", ",".join(asked)),
-                "--state", str(place.state), "--", *server, *places,
-                "--socket", str(place.socket), "--socket-mode", "600",
-                "--session-socket", str(place.socket.with_name("code-session.sock")),
-                "--auth", "none",
-                "--disable-telemetry", "--disable-update-check", "--disable-workspace-trust",
-                "--disable-getting-started-override", "--disable-proxy",
-                "--app-name", "Studiolo",
+                # Becomes the server at once, and asks for the extensions beside it.
+                *python_module("studiolo.apps.vscode_launcher"),
+                *(f"--extension={name}" for name in asked),
+                f"--extensions-dir={extensions}",
+                f"--socket={place.socket}",
+                *(f"--installer={word}" for word in program),
+                "--",
+                *program,
+                *("--socket", str(place.socket), "--socket-mode", "600"),
+                # Its own default lies in the home, whose path may be longer than a socket's can be.
+                *("--session-socket", str(place.socket.with_suffix(".ipc"))),
+                *("--auth", "none"),
+                "--disable-telemetry",
+                "--disable-update-check",
+                "--disable-workspace-trust",
+                "--disable-getting-started-override",
+                "--disable-proxy",
+                # `/` is the workspace's folder, whatever was opened last.
+                "--ignore-last-opened",
+                *("--app-name", "Studiolo"),
                 str(place.folder),
             ),
-            # As if started from a shell: otherwise it asks a login shell for the environment of its terminals, and
-            # Debian's /etc/profile sets PATH anew.
+            # Says that the variables are right as they are. Otherwise those of a login shell take their place, and on
+            # Debian /etc/profile sets PATH anew: terminals would not be in the environment.
             env={"VSCODE_CLI": "1"},
             seeds=(
                 Seed(config, "{}\n"),
@@ -72,15 +89,15 @@ class VSCode:
             ),
             ready="/healthz",
             timeout=document.timeout,
-        )  # fmt: skip
+        )
 
     async def activity(self, socket: Path) -> Activity | None:
         answers = await get_json(socket, "/healthz")
         if answers is None:
             return None
-        # Milliseconds. It beats while an editor is connected and in use.
-        beat = answers[0].get("lastHeartbeat")
-        return Activity(False, beat / 1000 if beat else None, "")
+        # Milliseconds. It beats while an editor is connected.
+        beat = answers[0].get("lastHeartbeat") if isinstance(answers[0], dict) else None
+        return Activity(False, beat / 1000 if isinstance(beat, int) and beat > 0 else None, "")
 
 
 def _machine(place: Place) -> dict[str, Any]:
