@@ -30,7 +30,6 @@ _SETTINGS: dict[str, Any] = {
     "extensions.autoCheckUpdates": False,
     "chat.disableAIFeatures": True,
     "chat.commandCenter.enabled": False,
-    "remote.autoForwardPorts": False,
     "git.openRepositoryInParentFolders": "never",
     # Ports are not forwarded here, so there is no use in announcing each program that listens.
     "remote.autoForwardPorts": False,
