@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import structlog
 
-from studiolo.backends.backend import Observation
+from studiolo.backends.backend import AppObservation, Observation
 from studiolo.control import decide
 from studiolo.control.carry_out import Steps, Subject, load_subjects
 from studiolo.control.launch import wanted_tools
@@ -22,6 +23,8 @@ log = structlog.get_logger()
 
 # Seconds between rounds when nothing asks for one sooner.
 INTERVAL = 1.0
+# While an app is on its way: somebody waits for it.
+_INTERVAL_STARTING = 0.1
 
 
 @dataclass
@@ -38,7 +41,8 @@ class Reconciler:
         self._steps = steps
         self._work: dict[str, _Work] = {}
         self._starts: dict[str, tuple[str, int]] = {}
-        self._restarts: dict[tuple[str, str, str], int] = {}
+        self._apps: dict[str, Mapping[str, AppObservation]] = {}
+        """How the apps of each workspace were at the last look."""
         self._sooner = asyncio.Event()
         self.seen: dict[str, Observation] = {}
         """The latest observation of each workspace that runs."""
@@ -57,13 +61,17 @@ class Reconciler:
                     # One bad round must not end the loop: the next one sees the same world.
                     log.exception("round failed")
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(INTERVAL):
+                    async with asyncio.timeout(self._interval()):
                         await self._sooner.wait()
         finally:
             tasks = [work.task for work in self._work.values()]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _interval(self) -> float:
+        awaited = any(app.state in ("starting", "restarting") for seen in self.seen.values() for app in seen.apps)
+        return _INTERVAL_STARTING if awaited else INTERVAL
 
     async def round(self) -> None:
         """Observe all, decide for each, and set going what is to be done."""
@@ -98,7 +106,7 @@ class Reconciler:
             work.task.cancel()
 
     async def _advance(self, subject: Subject, seen: Observation | None) -> None:
-        await self._note_restarts(subject, seen)
+        await self._note_changes(subject, seen)
         startable = await self._startable(subject)
         run, starts = self._starts.get(subject.id, (subject.run, 0))
         step = decide.next_step(
@@ -149,6 +157,7 @@ class Reconciler:
                 case decide.Remove():
                     await steps.remove(subject)
                     self._starts.pop(subject.id, None)
+                    self._apps.pop(subject.id, None)
         except Unavailable as error:
             log.warning("will try again", workspace=subject.name, problem=str(error.problem))
             await asyncio.sleep(INTERVAL / 4)
@@ -165,18 +174,24 @@ class Reconciler:
             self._work.pop(subject.id, None)
             self.wake()
 
-    async def _note_restarts(self, subject: Subject, seen: Observation | None) -> None:
-        for app in seen.apps if seen else ():
-            key = (subject.id, subject.run, app.name)
-            before = self._restarts.get(key)
-            self._restarts[key] = app.restarts
-            if before is not None and app.restarts > before:
-                await self._steps.journal.record(
-                    "app-restarted",
-                    f"{app.name} is restarted: {app.reason or 'it ended'}",
-                    account_id=subject.owner_id,
-                    workspace=(subject.id, subject.name),
-                )
+    async def _note_changes(self, subject: Subject, seen: Observation | None) -> None:
+        """Tell of apps that became ready or were restarted since the last look."""
+        now = {app.name: app for app in seen.apps} if seen is not None and seen.run == subject.run else {}
+        before = self._apps.get(subject.id)
+        self._apps[subject.id] = now
+        if before is None:
+            return  # this control plane's first look: what it sees may be long past
+        for name, app in now.items():
+            last = before.get(name)
+            if last is not None and app.restarts > last.restarts:
+                await self._tell(subject, "app-restarted", f"{name} is restarted: {app.reason or 'it ended'}")
+            if app.state == "ready" and (last is None or last.state != "ready"):
+                await self._tell(subject, "app-ready", f"{name} answers")
+
+    async def _tell(self, subject: Subject, kind: str, message: str) -> None:
+        await self._steps.journal.record(
+            kind, message, account_id=subject.owner_id, workspace=(subject.id, subject.name)
+        )
 
 
 def _as_problem(error: OSError) -> Problem:
