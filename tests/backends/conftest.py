@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 
 import pytest
-from bench import Bench, new_layout
 
+from bench import Bench, new_layout
 from studiolo.backends.backend import Backend
 from studiolo.backends.local.backend import LocalBackend
 from studiolo.layout import Layout

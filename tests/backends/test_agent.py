@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 
 import pytest
-from bench import Bench, alive, command, until
 
+from bench import Bench, alive, command, until
 from studiolo.backends.local.backend import LocalBackend
 from studiolo.backends.local.cgroup import Hierarchy
 from studiolo.daemon import Identity

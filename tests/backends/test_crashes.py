@@ -8,8 +8,8 @@ import signal
 import time
 
 import pytest
-from bench import Bench
 
+from bench import Bench
 from studiolo.backends.local.app import backoff
 
 

@@ -6,8 +6,8 @@ import asyncio
 import signal
 
 import pytest
-from bench import ENV, Bench, until
 
+from bench import ENV, Bench, until
 from studiolo.backends.backend import Execution
 from studiolo.problem import NotFound, StudioloError
 

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from bench import Bench, until
-
 from studiolo.backends.backend import LogLine
 from studiolo.backends.local.logs import KEPT, LIMIT
 

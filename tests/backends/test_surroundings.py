@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bench import ENV, Bench
 
+from bench import ENV, Bench
 from studiolo.backends.backend import Mount, SeedFile
 
 needs_mount = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")

@@ -70,7 +70,7 @@ def build_tools() -> None:
 
     async def build() -> None:
         for name in ("jupyterlab", "vscode"):
-            wanted = APPS[name].tools(App(name=name, kind=name))  # type: ignore[arg-type]
+            wanted = APPS[name].tools(App(name=name, kind=name))
             assert wanted is not None
             lock = await environments[wanted.kind].lock(Request(packages=wanted.packages), report)
             await generations.build(lock, report)

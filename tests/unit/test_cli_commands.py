@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from client_server import FAILS, STAGES, State, serving, workspace
 
+from client_server import FAILS, STAGES, State, serving, workspace
 from studiolo.layout import Layout
 from studiolo.problem import Conflict, Problem, WrongInput
 from studiolo.resources import Block, Reason, UsagePoint, WorkspaceCreate

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from client_server import TOKEN, State, serving, workspace
 
 import studiolo
+from client_server import TOKEN, State, serving, workspace
 from studiolo.client import AsyncClient, Client, LogLine, Output
 from studiolo.client.call import Call, Lines, Stream, failure
 from studiolo.layout import Layout

@@ -36,7 +36,7 @@ targets: st.SearchStrategy[decide.Target] = st.sampled_from(["running", "stopped
 @given(observations)
 def test_what_is_not_wanted_is_stopped_first(observed: Observed) -> None:
     for target in ("stopped", "deleted"):
-        step = next_step(Desired(target, "one"), observed)  # type: ignore[arg-type]
+        step = next_step(Desired(target, "one"), observed)
         assert (step == decide.Stop()) == (observed.runtime is not None)
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 
-from test_pages_words import workspace
-
 from studiolo.resources import UsagePoint
 from studiolo.server.pages import charts
+from test_pages_words import workspace
 
 NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
 
