@@ -63,7 +63,7 @@ def message(kind: int, content: bytes = b"") -> bytes:
         (message(1, b"\x04\x04\x06d\x06\xb0\x08\x01\x10remoteFilesystem\x01\x04stat"), False),
         (UPKEEP + message(1, b"\x01\x00\x00\x01}f\x0c$onFileEvent\x00"), False),
         (UPKEEP + message(1, b"\x01\x00\x00\x01}f\x0c$acceptModelChanged\x00"), True),
-        (message(1, b"\x04\x04\x06d\x06\xb0\x08\x01\x0eremoteterminal\x01\x05input\x04"), True),
+        (message(1, b"\x04\x04\x06d\x06\xa4\x07\x01\x0eremoteterminal\x01\x06$input\x04\x02\x06\x01\x01\x01l"), True),
         (UPKEEP[:-1] + b"\x01", True),  # announces more than there is
         (UPKEEP + b"x", True),
         (UPKEEP[:-1], True),

@@ -14,8 +14,8 @@ _LOOKED_INTO = 4096
 _VSCODE_HEAD = 13
 _VSCODE_TYPES = range(1, 10)
 _VSCODE_INPUT = re.compile(
-    rb"\$accept(?:ModelChanged|EditorPropertiesChanged|ActiveTerminalChanged|TabOperation)|\$onDidChangeWindow"
-    rb"|\$executeContributedCommand|\$provide(?:Hover|CompletionItems)|\x0eremoteterminal\x01\x05input"
+    rb"\$accept(?:ModelChanged|EditorPropertiesChanged|TerminalInteraction|TabOperation)|\$onDidChangeWindow"
+    rb"|\$executeContributedCommand|\$provide(?:Hover|CompletionItems)|\x0eremoteterminal\x01\x06\$input"
 )
 
 
