@@ -36,15 +36,15 @@ class RunningApp:
             transport=httpx2.HTTPTransport(uds=str(self.place.socket)), base_url=self.place.url, timeout=30
         )
 
-    def session(self) -> list[tuple[int, str, str]]:
-        """(pid, state, command line) of every process of its session."""
+    def session(self) -> list[tuple[int, int, str, str]]:
+        """(pid, parent, state, command line) of every process of its session."""
         found = []
         for folder in Path("/proc").iterdir():
             with contextlib.suppress(OSError, ValueError):
                 fields = (folder / "stat").read_text().rpartition(")")[2].split()
                 if int(fields[3]) == self.pid:
                     words = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-                    found.append((int(folder.name), fields[0], words))
+                    found.append((int(folder.name), int(fields[1]), fields[0], words))
         return found
 
 
@@ -103,7 +103,7 @@ def running_app(kind: str, place: Place, env: Mapping[str, str] | None = None) -
         try:
             child.wait(20)
         finally:
-            for pid, _, _ in app.session():
+            for pid, *_ in app.session():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             child.wait(20)
