@@ -12,10 +12,21 @@ from edge_harness import LAB, Site, running_site
 UPGRADE = [("Upgrade", "websocket"), ("Connection", "Upgrade")]
 
 
-@pytest_asyncio.fixture
-async def site() -> AsyncIterator[Site]:
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared() -> AsyncIterator[Site]:
     async with running_site() as site:
         yield site
+
+
+@pytest.fixture
+def site(shared: Site) -> Site:
+    """One for all tests of this module that leave it as they found it."""
+    for upstream in (shared.control, shared.lab, shared.code):
+        upstream.requests.clear()
+    return shared
 
 
 def fill(site: Site, origin: str | None) -> list[tuple[str, str]]:

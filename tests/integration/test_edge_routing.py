@@ -14,8 +14,26 @@ from studiolo.edge.grants import new_key
 OTHER = "k" * 43
 
 
-@pytest_asyncio.fixture
-async def site() -> AsyncIterator[Site]:
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared() -> AsyncIterator[Site]:
+    async with running_site() as site:
+        yield site
+
+
+@pytest.fixture
+def site(shared: Site) -> Site:
+    """One for all tests of this module that leave it as they found it."""
+    for upstream in (shared.control, shared.lab, shared.code):
+        upstream.requests.clear()
+    return shared
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def own_site() -> AsyncIterator[Site]:
+    """For a test that stops or changes something."""
     async with running_site() as site:
         yield site
 
@@ -24,19 +42,19 @@ def told(answer_headers: list[list[str]], name: str) -> list[str]:
     return [value for header, value in answer_headers if header == name]
 
 
-async def test_a_grant_admits_to_its_own_app_only(site: Site) -> None:
+async def test_a_grant_admits_to_its_own_app_only(own_site: Site) -> None:
     code_key = new_key()
-    site.grants.link(CODE, code_key, site.code.path)
+    own_site.grants.link(CODE, code_key, own_site.code.path)
 
-    assert (await site.ask(LAB, headers=[site.cookie()])).by == "lab"
-    assert (await site.ask(CODE, headers=[site.cookie(code_key)])).by == "code"
-    assert (await site.ask(CODE, headers=[site.cookie()])).by == "control"
-    assert (await site.ask(LAB, headers=[site.cookie(code_key)])).by == "control"
+    assert (await own_site.ask(LAB, headers=[own_site.cookie()])).by == "lab"
+    assert (await own_site.ask(CODE, headers=[own_site.cookie(code_key)])).by == "code"
+    assert (await own_site.ask(CODE, headers=[own_site.cookie()])).by == "control"
+    assert (await own_site.ask(LAB, headers=[own_site.cookie(code_key)])).by == "control"
 
-    site.grants.unlink(LAB, site.key)
-    assert (await site.ask(LAB, headers=[site.cookie()])).by == "control"
-    assert len(site.lab.requests) == 1
-    assert len(site.code.requests) == 1
+    own_site.grants.unlink(LAB, own_site.key)
+    assert (await own_site.ask(LAB, headers=[own_site.cookie()])).by == "control"
+    assert len(own_site.lab.requests) == 1
+    assert len(own_site.code.requests) == 1
 
 
 @pytest.mark.parametrize("scheme", ["token", "Bearer", "bearer", "Token"])
@@ -92,21 +110,21 @@ async def test_without_a_grant_no_request_reaches_an_app(site: Site, headers: li
     assert site.lab.requests == []
 
 
-async def test_a_miss_is_told_from_a_request_without_a_key(site: Site) -> None:
-    without = await site.ask()
-    unknown = await site.ask(headers=[site.cookie(OTHER)])
-    await site.lab.stop()
-    asleep = await site.ask(headers=[site.cookie()])
+async def test_a_miss_is_told_from_a_request_without_a_key(own_site: Site) -> None:
+    without = await own_site.ask()
+    unknown = await own_site.ask(headers=[own_site.cookie(OTHER)])
+    await own_site.lab.stop()
+    asleep = await own_site.ask(headers=[own_site.cookie()])
 
     assert told(without.seen["headers"], "x-studiolo-missed") == []
     assert told(unknown.seen["headers"], "x-studiolo-missed") == ["1"]
     assert told(asleep.seen["headers"], "x-studiolo-missed") == ["1"]
 
 
-async def test_a_body_that_was_meant_for_an_app_stays_away_from_the_control_plane(site: Site) -> None:
-    await site.lab.stop()
+async def test_a_body_that_was_meant_for_an_app_stays_away_from_the_control_plane(own_site: Site) -> None:
+    await own_site.lab.stop()
     for body in (b"x" * 10, b"x" * 3_000_000):
-        answer = await site.ask(headers=[site.cookie(), ("Content-Type", "a/b")], method="POST", body=body)
+        answer = await own_site.ask(headers=[own_site.cookie(), ("Content-Type", "a/b")], method="POST", body=body)
         assert answer.by == "control"
         assert answer.seen["body"] == 0
         assert told(answer.seen["headers"], "content-length") == []
@@ -297,25 +315,27 @@ async def test_bodies_arrive_whole(site: Site) -> None:
     assert (answer.by, answer.seen["body"]) == ("lab", 50 * 4096)
 
 
-async def test_a_connection_is_kept_and_each_request_on_it_is_judged_anew(site: Site) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+async def test_a_connection_is_kept_and_each_request_on_it_is_judged_anew(own_site: Site) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", own_site.port)
     asked = []
-    for headers in (f"Cookie: studiolo-grant={site.key}\r\n", "", f"Cookie: studiolo-grant={site.key}\r\n"):
-        writer.write(f"GET / HTTP/1.1\r\nHost: {site.host()}\r\n{headers}\r\n".encode())
+    for headers in (f"Cookie: studiolo-grant={own_site.key}\r\n", "", f"Cookie: studiolo-grant={own_site.key}\r\n"):
+        writer.write(f"GET / HTTP/1.1\r\nHost: {own_site.host()}\r\n{headers}\r\n".encode())
         asked.append((await receive(reader)).by)
-    site.grants.unlink(LAB, site.key)
-    writer.write(f"GET / HTTP/1.1\r\nHost: {site.host()}\r\nCookie: studiolo-grant={site.key}\r\n\r\n".encode())
+    own_site.grants.unlink(LAB, own_site.key)
+    writer.write(f"GET / HTTP/1.1\r\nHost: {own_site.host()}\r\nCookie: studiolo-grant={own_site.key}\r\n\r\n".encode())
     asked.append((await receive(reader)).by)
     writer.close()
 
     assert asked == ["lab", "control", "lab", "control"]
 
 
-async def test_a_stream_is_passed_on_as_it_comes(site: Site) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
-    writer.write(f"GET /events HTTP/1.1\r\nHost: {site.host()}\r\nCookie: studiolo-grant={site.key}\r\n\r\n".encode())
+async def test_a_stream_is_passed_on_as_it_comes(own_site: Site) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", own_site.port)
+    writer.write(
+        f"GET /events HTTP/1.1\r\nHost: {own_site.host()}\r\nCookie: studiolo-grant={own_site.key}\r\n\r\n".encode()
+    )
     await asyncio.wait_for(reader.readuntil(b"data: 1\n\n"), 5)  # the app has not ended its answer yet
-    site.lab.go_on.set()
+    own_site.lab.go_on.set()
     await asyncio.wait_for(reader.readuntil(b"data: 2\n\n"), 5)
     writer.close()
 
@@ -333,20 +353,20 @@ async def test_an_app_cannot_steer_the_edge(site: Site) -> None:
     assert site.control.requests == []
 
 
-async def test_pages_and_programs_are_told_that_the_control_plane_is_down_and_apps_go_on(site: Site) -> None:
-    await site.control.stop()
+async def test_pages_and_programs_are_told_that_the_control_plane_is_down_and_apps_go_on(own_site: Site) -> None:
+    await own_site.control.stop()
     for label, path in ((None, "/"), (LAB, "/"), (LAB, "/.studiolo/x"), (CODE, "/")):
-        page = await site.ask(label, path, [("Sec-Fetch-Mode", "navigate")])
+        page = await own_site.ask(label, path, [("Sec-Fetch-Mode", "navigate")])
         assert page.status == 503
         assert page.headers["content-type"] == "text/html; charset=utf-8"
         assert page.headers["retry-after"] == "1"
         assert b'http-equiv="refresh"' in page.body
-        plain = await site.ask(label, path, [("Accept", "text/html"), ("Sec-Fetch-Mode", "cors")])
+        plain = await own_site.ask(label, path, [("Accept", "text/html"), ("Sec-Fetch-Mode", "cors")])
         assert plain.status == 503
         assert plain.headers["content-type"] == "application/problem+json"
         assert plain.seen["code"] == "control-plane-down"
-    assert (await site.ask(headers=[("Accept", "text/html,*/*")])).headers["content-type"].startswith("text/html")
-    assert (await site.ask(headers=[site.cookie()])).by == "lab"
+    assert (await own_site.ask(headers=[("Accept", "text/html,*/*")])).headers["content-type"].startswith("text/html")
+    assert (await own_site.ask(headers=[own_site.cookie()])).by == "lab"
 
 
 async def test_the_page_for_bad_times_cannot_be_asked_for(site: Site) -> None:
@@ -354,15 +374,15 @@ async def test_the_page_for_bad_times_cannot_be_asked_for(site: Site) -> None:
     assert (await site.ask(LAB, "/.studiolo/down")).status == 404
 
 
-async def test_static_files_need_no_control_plane(site: Site) -> None:
-    static = site.layout.run / "edge" / "static"
+async def test_static_files_need_no_control_plane(own_site: Site) -> None:
+    static = own_site.layout.run / "edge" / "static"
     static.unlink()
     static.mkdir()
     (static / "a.css").write_text("a{}" * 1000)
-    (site.layout.run / "secret.css").write_text("no")
-    await site.control.stop()
+    (own_site.layout.run / "secret.css").write_text("no")
+    await own_site.control.stop()
 
-    answer = await site.ask(None, "/static/a.css?v=1", [("Accept-Encoding", "gzip")])
+    answer = await own_site.ask(None, "/static/a.css?v=1", [("Accept-Encoding", "gzip")])
     assert (answer.status, answer.headers["content-type"]) == (200, "text/css")
     assert "immutable" in answer.headers["cache-control"]
     assert answer.headers["content-encoding"] == "gzip"
@@ -373,16 +393,16 @@ async def test_static_files_need_no_control_plane(site: Site) -> None:
         "/static/",
         "/static//etc/passwd",
     ):
-        assert (await site.ask(None, path)).status in (400, 403, 404, 503)
+        assert (await own_site.ask(None, path)).status in (400, 403, 404, 503)
 
 
-async def test_nothing_secret_is_logged(site: Site) -> None:
-    await site.lab.stop()
-    await site.control.stop()
-    await site.ask(headers=[site.cookie()])
-    await site.ask(None, f"/sign-in?token={site.key}")
-    await site.ask(headers=[site.cookie(), ("Upgrade", "websocket"), ("Origin", site.origin())])
-    await site.edge.stop()
+async def test_nothing_secret_is_logged(own_site: Site) -> None:
+    await own_site.lab.stop()
+    await own_site.control.stop()
+    await own_site.ask(headers=[own_site.cookie()])
+    await own_site.ask(None, f"/sign-in?token={own_site.key}")
+    await own_site.ask(headers=[own_site.cookie(), ("Upgrade", "websocket"), ("Origin", own_site.origin())])
+    await own_site.edge.stop()
 
-    for log in site.layout.logs.iterdir():
+    for log in own_site.layout.logs.iterdir():
         assert log.read_text() == ""
