@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 import websockets
 
@@ -107,7 +108,7 @@ def test_the_edge_comes_back_by_itself(installed: Installation, part: str) -> No
     def answers() -> bool:
         try:
             return installed.runs(part) and installed.get(token).text == before
-        except OSError:
+        except httpx2.HTTPError:
             return False
 
     until(answers, 15, "the edge's return")
