@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from installation import Installation, left_behind, until
+from installation import Installation, echo, left_behind, until
 
 
 @pytest.fixture(scope="module")
@@ -124,10 +124,13 @@ def test_an_extension_that_a_workspace_declares_gives_it_tools_of_its_own(instal
         {
             "name": "extended",
             "environment": {"packages": ["six"]},
-            "apps": [{"name": "lab", "kind": "jupyterlab", "extensions": ["jupyterlab-execute-time"]}],
+            "apps": [echo(), {"name": "lab", "kind": "jupyterlab", "extensions": ["jupyterlab-execute-time"]}],
         }
     )
-    installed.phase("extended", "running", seconds=240)
+    installed.phase("extended", "running")
+    before = installed.get(installed.token("extended", "echo")).text
     token = installed.token("extended", "lab")
-    page = until(lambda: installed.get(token, "/lab").text, 30)
-    assert "jupyterlab-execute-time" in page
+    until(lambda: installed.get(token, "/lab").status_code == 200, 240, "JupyterLab joining what runs already")
+    assert "jupyterlab-execute-time" in installed.get(token, "/lab").text
+    assert installed.get(installed.token("extended", "echo")).text == before
+    assert until(lambda: not installed.workspace("extended").progress, 10) is True

@@ -161,6 +161,7 @@ class Steps:
             async for checkpoint in backend.start(launch):
                 self._say(subject, checkpoint.message)
             if subject.phase == "running":
+                self.progress.pop(subject.id, None)
                 await self._record(subject, "app-started", f"{', '.join(sorted(apps))} joined")
                 return
             await self._stage(subject, "started", begun, f"{', '.join(app.name for app in launch.apps)}")
