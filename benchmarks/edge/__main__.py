@@ -11,7 +11,7 @@ import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ PROXIES: dict[str, Callable[[peers.Tools, int, Path], AbstractContextManager[Non
     "caddy": peers.caddy,
     "backend alone": peers.nothing,
 }
+_TURNS = 10
 # Routes and connections at the same time.
 CASES = ((1, 1), (1, 32), (100, 32), (10_000, 32))
 
@@ -65,21 +66,34 @@ def main() -> None:
                     with proxy(tools, routes, socket):
                         connections = [c for r, c in CASES if r == routes]
                         found += [measure(name, routes, at_once, given.seconds) for at_once in connections]
+        few, many = scaling(tools, socket)
     keys = dict.fromkeys((m.proxy, m.routes, m.connections) for m in found)
     results = {key: median([m for m in found if (m.proxy, m.routes, m.connections) == key]) for key in keys}
     relay = sockets.figures(given.seconds / 2)
     print(table(results), "", relay_table(relay), "", sep="\n")
     print(", ".join(f"{name} {version}" for name, version in tools.versions().items()), "\n")
-    samples = {f"{m.proxy}, {m.routes} routes, {m.connections} connections, requests/s": m for m in results.values()}
-    write(
-        "edge",
-        [*rows(results), *relay_rows(relay)],
-        {name: [x.per_second for x in found if _key(x) == _key(m)] for name, m in samples.items()},
-    )
+    samples: dict[str, Sequence[float]] = {"scaling, 1 route": few, "scaling, 10,000 routes": many}
+    for proxy, routes, at_once in results:
+        name = f"{proxy}, {routes} routes, {at_once} connections, requests/s"
+        samples[name] = [m.per_second for m in found if _key(m) == (proxy, routes, at_once)]
+    write("edge", [*rows(results), scaling_row(few, many), *relay_rows(relay)], samples)
 
 
-def measure(name: str, routes: int, connections: int, seconds: int) -> Measure:
-    port = peers.BACKEND if name == "backend alone" else peers.PORT
+def scaling(tools: peers.Tools, socket: Path) -> tuple[list[float], list[float]]:
+    """Requests/s with 1 and with 10,000 routes. Both edges run at the same time and are asked in turn, a second each:
+    what else the machine does then weighs on both alike, which it does not on runs that are minutes apart."""
+    few: list[float] = []
+    many: list[float] = []
+    with peers.studiolo(tools, 1, socket, peers.PORT), peers.studiolo(tools, 10_000, socket, peers.SECOND):
+        for _ in range(_TURNS):
+            few.append(measure(OURS, 1, 32, 1, peers.PORT).per_second)
+            many.append(measure(OURS, 10_000, 32, 1, peers.SECOND).per_second)
+    return few, many
+
+
+def measure(name: str, routes: int, connections: int, seconds: int, port: int = peers.PORT) -> Measure:
+    if name == "backend alone":
+        port = peers.BACKEND
     words = [
         "wrk",
         "-t1",
@@ -153,18 +167,19 @@ def rows(results: Results) -> list[Row]:
                 met=ours.p99_ms < base.p99_ms,
             )
         )
-    few, many = results[OURS, 1, 32].per_second, results[OURS, 10_000, 32].per_second
-    found.append(
-        Row(
-            figure="requests/s at 10,000 routes against 1, 32 connections",
-            ours=f"{many:,.0f}",
-            against=f"{few:,.0f}",
-            ratio=f"{many / few:.2f}",
-            target="at least 0.90",
-            met=many / few >= 0.9,
-        )
-    )
     return found
+
+
+def scaling_row(few: list[float], many: list[float]) -> Row:
+    one, thousands = statistics.median(few), statistics.median(many)
+    return Row(
+        figure=f"requests/s at 10,000 routes against 1, 32 connections, {len(few)} turns",
+        ours=f"{thousands:,.0f}",
+        against=f"{one:,.0f}",
+        ratio=f"{thousands / one:.2f}",
+        target="at least 0.90",
+        met=thousands / one >= 0.9,
+    )
 
 
 def relay_table(relay: dict[str, dict[str, float]]) -> str:

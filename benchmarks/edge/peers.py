@@ -31,6 +31,7 @@ KEY = "b" * 43
 PORT = 18461
 ADMIN = 18462
 BACKEND = 18463
+SECOND = 18464
 
 _BACKEND_CONFIG = """daemon off; pid backend.pid; error_log stderr emerg; worker_processes 1; {user}
 events {{ worker_connections 4096; }}
@@ -108,7 +109,7 @@ def backend() -> Iterator[Path]:
 
 
 @contextmanager
-def studiolo(_tools: Tools, routes: int, socket: Path) -> Iterator[None]:
+def studiolo(_tools: Tools, routes: int, socket: Path, port: int = PORT) -> Iterator[None]:
     """nginx as Studiolo runs it, with one worker; a route is a grant, which every request is checked for."""
     import asyncio
 
@@ -118,7 +119,7 @@ def studiolo(_tools: Tools, routes: int, socket: Path) -> Iterator[None]:
     edge = Edge(layout, listen=("127.0.0.1",))
     Grants(layout.grants, layout.relay_socket).rebuild((label(number), KEY, socket) for number in range(routes))
     try:
-        asyncio.run(edge.ensure(PORT))
+        asyncio.run(edge.ensure(port))
         yield
     finally:
         asyncio.run(edge.stop())
