@@ -188,6 +188,7 @@ class FakeStudio:
     listeners: int = 0
     signed_in: bool = True
     broken: Exception | None = None
+    refusal: Exception | None = None
     loop: asyncio.AbstractEventLoop | None = None
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -278,8 +279,8 @@ class FakeStudio:
 
     def _ask(self, verb: str, ref: str, phase: Phase) -> Workspace:
         workspace = self._known(ref)
-        if workspace.phase == "deleting":
-            raise Conflict(Problem("deleting", f"{workspace.name} is being deleted", "wait a moment"))
+        if self.refusal is not None:
+            raise self.refusal
         self.asked.append((verb, workspace.name))
         changed = workspace.model_copy(update={"phase": phase, "reason": None})
         self.change(changed, "asked", f"asked to {verb}")

@@ -8,9 +8,9 @@ from typing import Any
 
 import httpx2
 import pytest
-from pages_studio import CSRF, FakeStudio, a_full_house, a_workspace, serving
 
-from studiolo.problem import Problem, Unavailable
+from pages_studio import CSRF, FakeStudio, a_full_house, a_workspace, serving
+from studiolo.problem import Conflict, Problem, Unavailable
 
 HTML = {"Accept": "text/html"}
 HTMX = {**HTML, "HX-Request": "true", "X-CSRF": CSRF}
@@ -82,7 +82,7 @@ def test_htmx_gets_the_piece_that_changed(http: httpx2.Client) -> None:
 
 
 def test_what_goes_wrong_is_a_page_or_for_htmx_a_notice(http: httpx2.Client, studio: FakeStudio) -> None:
-    studio.found["tides"] = a_workspace("tides", "deleting")
+    studio.refusal = Conflict(Problem("deleting", "tides is being deleted", "wait a moment"))
     page = http.post("/workspaces/tides/stop", data=form())
     assert page.status_code == 409
     assert "Tides is being deleted" in page.text

@@ -52,8 +52,9 @@ def _sse(messages: AsyncIterator[str]) -> Response:
 
 
 async def _changes(source: AsyncIterator[Event]) -> AsyncIterator[str]:
-    yield "retry: 1000\n: open\n\n"
     async with _batches(source) as batches:
+        # Only now is anybody listening: the page asks again for what it shows once it hears this.
+        yield "retry: 1000\n: open\n\n"
         async for batch in batches:
             if not batch:
                 yield ": still here\n\n"
@@ -96,6 +97,7 @@ async def _batches(source: AsyncIterator[_Item]) -> AsyncIterator[AsyncIterator[
         await queue.put(None)
 
     reading = asyncio.create_task(read())
+    await asyncio.sleep(0)  # the source is listened to from here on
 
     async def batches() -> AsyncIterator[list[_Item]]:
         while True:

@@ -6,14 +6,15 @@
   const TICK = 10000;
   const RETRY = 2000;
   let source = null;
-  let missed = false;
 
   const trigger = (element, name) => window.htmx && window.htmx.trigger(element, name);
+  // Events bubble: the list has a name of its own for its news, or each row's would be the list's too.
+  const renew = (element) => trigger(element, element.dataset.live === "list" ? "recast" : "changed");
   const live = (name) => document.querySelectorAll(`[data-live="${CSS.escape(name)}"]`);
 
   function changedAll() {
     const list = live("list");
-    (list.length ? list : document.querySelectorAll("[data-live]")).forEach((element) => trigger(element, "changed"));
+    (list.length ? list : document.querySelectorAll("[data-live]")).forEach(renew);
   }
 
   function listen() {
@@ -21,11 +22,10 @@
     source = new EventSource("/events-stream");
     source.addEventListener("open", () => {
       document.getElementById("pulse").hidden = true;
-      if (missed) changedAll();
-      missed = false;
+      // Something may have happened between the making of the page and this moment.
+      changedAll();
     });
     source.addEventListener("error", () => {
-      missed = true;
       document.getElementById("pulse").hidden = false;
       // A browser gives up where the answer was an error, such as one of a proxy.
       if (source && source.readyState === EventSource.CLOSED) {
@@ -36,8 +36,8 @@
     source.addEventListener("changed", (event) => {
       const change = JSON.parse(event.data);
       const list = live("list");
-      if (change.list && list.length) list.forEach((element) => trigger(element, "changed"));
-      else change.workspaces.forEach((id) => live(id).forEach((element) => trigger(element, "changed")));
+      if (change.list && list.length) list.forEach(renew);
+      else change.workspaces.forEach((id) => live(id).forEach(renew));
     });
   }
 
@@ -46,22 +46,23 @@
     if (document.hidden) {
       if (source) source.close();
       source = null;
-      missed = true;
     } else {
       listen();
     }
   }
 
-  // What one reads or types in should not be swapped away under the hand.
-  function selecting(element) {
+  // What somebody marks to copy, or asked a question from, is not swapped away under the hand: its news wait.
+  const waiting = new Set();
+  function busy(element) {
     const selection = window.getSelection();
-    return selection && !selection.isCollapsed && element.contains(selection.anchorNode);
+    const marked = selection && !selection.isCollapsed && element.contains(selection.anchorNode);
+    return marked || document.querySelector("dialog[open]") !== null;
   }
 
   function tick() {
     if (document.hidden) return;
     document.querySelectorAll("[data-tick]").forEach((element) => {
-      if (!selecting(element)) trigger(element, "tick");
+      if (!busy(element)) trigger(element, "tick");
     });
   }
 
@@ -123,9 +124,21 @@
   });
 
   document.addEventListener("htmx:beforeSwap", (event) => {
-    // An event's news can wait until what one marks is copied; the next one brings it.
-    if (event.detail.requestConfig.verb === "get" && selecting(event.detail.target)) event.detail.shouldSwap = false;
+    if (event.detail.requestConfig.verb === "get" && busy(event.detail.target)) {
+      event.detail.shouldSwap = false;
+      waiting.add(event.detail.target.id);
+    }
   });
+  function resume() {
+    waiting.forEach((id) => {
+      const element = document.getElementById(id);
+      if (element && busy(element)) return;
+      waiting.delete(id);
+      if (element) element.dataset.live ? renew(element) : trigger(element, "tick");
+    });
+  }
+  document.addEventListener("selectionchange", resume);
+  document.addEventListener("close", resume, true);
   document.addEventListener("htmx:afterSwap", (event) => prepare(event.detail.target.parentElement || document));
   document.addEventListener("htmx:sendError", () => {
     const pulse = document.getElementById("pulse");
