@@ -73,9 +73,9 @@ def main() -> None:
     print(table(results), "", relay_table(relay), "", sep="\n")
     print(", ".join(f"{name} {version}" for name, version in tools.versions().items()), "\n")
     samples: dict[str, Sequence[float]] = {"scaling, 1 route": few, "scaling, 10,000 routes": many}
-    for proxy, routes, at_once in results:
-        name = f"{proxy}, {routes} routes, {at_once} connections, requests/s"
-        samples[name] = [m.per_second for m in found if _key(m) == (proxy, routes, at_once)]
+    for key in results:
+        case = "{}, {} routes, {} connections, requests/s".format(*key)
+        samples[case] = [m.per_second for m in found if _key(m) == key]
     write("edge", [*rows(results), scaling_row(few, many), *relay_rows(relay)], samples)
 
 
