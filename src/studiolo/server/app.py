@@ -30,33 +30,43 @@ def create(house: House, shut_down: Callable[[bool], Awaitable[None]]) -> ASGIAp
     app.state.house = house
     app.state.shut_down = shut_down
     app.add_middleware(SameOrigin)
-    app.add_middleware(PageHeaders, origin=house.origin)
+    app.add_middleware(CanonicalHost, origin=house.origin)
     problems.install(app)
     app.include_router(api.router)
     app.include_router(execution.router)
     app.include_router(signin.router)
     app.include_router(pages_router(house.studio, signed_in))
     app.mount("/static", StaticFiles(directory=STATIC))
-    return apphost.ByHost(app, apphost.create(house))
+    return PageHeaders(apphost.ByHost(app, apphost.create(house)))
 
 
-class PageHeaders:
-    """Pages are only served at their canonical address, and carry headers that keep other sites out."""
+class CanonicalHost:
+    """Pages are only served at their canonical address: 127.0.0.1 would have cookies of its own, and apps' hosts are
+    below localhost."""
 
     def __init__(self, app: ASGIApp, origin: str) -> None:
         self._app = app
         self._origin = origin
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"].startswith("/api/"):
-            await self._app(scope, receive, send)
-            return
-        host = Headers(scope=scope).get("host", "")
-        if scope["method"] == "GET" and host != self._origin.partition("://")[2]:
-            # 127.0.0.1 would have cookies of its own, and apps' hosts are below localhost.
+        page = scope["type"] == "http" and scope["method"] == "GET" and not scope["path"].startswith("/api/")
+        if page and Headers(scope=scope).get("host", "") != self._origin.partition("://")[2]:
             query = scope["query_string"].decode("latin-1")
             target = self._origin + scope["path"] + (f"?{query}" if query else "")
             await RedirectResponse(target, 307)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
+class PageHeaders:
+    """Our pages carry headers that keep other sites out of them."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"].startswith("/api/"):
+            await self._app(scope, receive, send)
             return
 
         async def with_headers(message: Message) -> None:
