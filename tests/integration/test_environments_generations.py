@@ -53,6 +53,9 @@ class StepKind:
     def activate(self, lock: Lock, folder: Path) -> Activation:
         return Activation()
 
+    async def close(self) -> None:
+        """Nothing goes on."""
+
     def describe(self, lock: Lock) -> tuple[Package, ...]:
         return (Package("one", "1"),)
 

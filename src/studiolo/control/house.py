@@ -119,8 +119,8 @@ async def open_house(layout: Layout, port: int, report: Callable[[str], None]) -
         report("starting the host agent")
         await backend.ensure()
         await reconciler.round()
-        for name, kind in APPS.items():
-            default = kind.tools(App(name=name, kind=name)) if name != "command" else None
+        for name, app in APPS.items():
+            default = app.tools(App(name=name, kind=name)) if name != "command" else None
             if default is not None and await tools.find(default) is None:
                 tools.want(default)
         tasks = [
@@ -135,6 +135,8 @@ async def open_house(layout: Layout, port: int, report: Callable[[str], None]) -
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await tools.close()
+            for kind in environments.values():
+                await kind.close()
     finally:
         await store.close()
 

@@ -102,3 +102,7 @@ class Kind(Protocol):
     def describe(self, lock: Lock) -> tuple[Package, ...]:
         """What is in it, sorted by name. Pure."""
         ...
+
+    async def close(self) -> None:
+        """End what still goes on in the background after a build. Nothing is lost by it but speed."""
+        ...

@@ -98,6 +98,9 @@ class NpmKind:
     def activate(self, lock: Lock, folder: Path) -> Activation:
         return Activation(path=(str(folder / "bin"), str(folder / "node_modules" / ".bin")))
 
+    async def close(self) -> None:
+        """Nothing goes on after a build."""
+
     def describe(self, lock: Lock) -> tuple[Package, ...]:
         packages = json.loads(lock.text)["packages"]
         found = {(_name(path), str(entry.get("version", ""))) for path, entry in packages.items() if path}

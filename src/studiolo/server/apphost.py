@@ -19,7 +19,7 @@ from studiolo.control.access import Account
 from studiolo.control.house import House
 from studiolo.edge.nginx import GRANT_COOKIE
 from studiolo.names import Label
-from studiolo.problem import Denied, Problem
+from studiolo.problem import Denied, NotFound, Problem
 from studiolo.resources import Event, Workspace
 from studiolo.server import problems
 from studiolo.server.api import sse
@@ -142,7 +142,8 @@ def create(house: House) -> FastAPI:
 
 def _label(request: Request) -> Label:
     label = Label.parse(request.headers["x-studiolo-label"])
-    assert label is not None, "the edge only sends labels of ours"
+    if label is None:
+        raise NotFound(Problem("app-unknown", "there is no app at this address", "the dashboard shows those there are"))
     return label
 
 
