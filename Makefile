@@ -38,6 +38,7 @@ format: dev ## bring the style in order
 
 types: dev ## mypy, strict
 	@$(BIN)/mypy
+	@$(BIN)/mypy tests/integration/conftest.py
 
 imports: dev ## the house's floors: who may import whom
 	@$(BIN)/lint-imports

@@ -6,9 +6,7 @@ what the product does as well.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import functools
 import json
 import os
 import signal
@@ -23,19 +21,13 @@ from typing import Any
 
 import httpx2
 
-from studiolo.apps.kinds import KINDS as APPS
+import built
 from studiolo.client import Client
 from studiolo.daemon import read_pid_file
-from studiolo.environments.generations import Generations
-from studiolo.environments.kind import Progress, Request
-from studiolo.environments.kinds import kinds
-from studiolo.environments.uv import UvKind
 from studiolo.layout import Layout
 from studiolo.resources import Token, Workspace, WorkspaceCreate
-from studiolo.spec.document import App
 
 ROOT = Path(__file__).parents[2]
-SHARED = ROOT / ".test-home"
 COMMAND = Path(sys.executable).parent / "studiolo"
 
 
@@ -54,33 +46,6 @@ def until(look: Callable[[], object], seconds: float = 60, what: str = "it") -> 
             return found
         assert time.monotonic() < deadline, f"{what} did not happen within {seconds:g} s"
         time.sleep(0.05)
-
-
-@functools.cache
-def build_tools() -> None:
-    """JupyterLab's and VS Code's tools, built once for all tests with the product's own code. VS Code takes minutes the
-    first time; they stay below `.test-home` for the next run."""
-    folder, cache = SHARED / "generations", SHARED / "cache"
-    for each in (folder, cache):
-        each.mkdir(parents=True, exist_ok=True)
-    environments = kinds(cache)
-    generations = Generations(folder, cache, environments)
-
-    def report(progress: Progress) -> None:
-        print(f"  {progress.message}", file=sys.__stderr__, flush=True)
-
-    async def build() -> None:
-        for name in ("jupyterlab", "vscode"):
-            wanted = APPS[name].tools(App(name=name, kind=name))
-            assert wanted is not None
-            lock = await environments[wanted.kind].lock(Request(packages=wanted.packages), report)
-            await generations.build(lock, report)
-        # Byte code makes every JupyterLab of every test start in half the time.
-        uv = environments["uv"]
-        assert isinstance(uv, UvKind)
-        await uv.settle()
-
-    asyncio.run(build())
 
 
 @dataclass
@@ -124,12 +89,13 @@ class Installation:
 
     def up(self) -> str:
         """Bring it up in the background; returns the sign-in link."""
-        build_tools()
+        for app in ("jupyterlab", "vscode"):
+            built.tools(app)
         self.home.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
-            (self.home / "generations").symlink_to(SHARED / "generations")
+            (self.home / "generations").symlink_to(built.SHARED / "generations")
         with contextlib.suppress(FileExistsError):
-            (self.home / "cache").symlink_to(SHARED / "cache")
+            (self.home / "cache").symlink_to(built.SHARED / "cache")
         done = self.run("up", "--detach", "--port", str(self.port), "--no-browser")
         return next(word for word in done.stdout.split() if "/sign-in/" in word)
 
