@@ -26,7 +26,8 @@ dev: ## .venv with what tests, linters and benchmarks need
 	@$(PYTHON) bootstrap.py install --dev
 
 test: dev ## all tests; skips are listed with their reasons
-	@$(BIN)/pytest -rs $(ARGS)
+	@$(BIN)/python tests/integration/built.py
+	@$(BIN)/pytest -rs -n 2 --dist loadfile $(ARGS)
 
 lint: dev ## style, as CI checks it
 	@$(BIN)/ruff format --check .

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from studiolo.apps.kinds import KINDS
 from studiolo.environments.generations import Generations
-from studiolo.environments.kind import Request
+from studiolo.environments.kind import Progress, Report, Request
 from studiolo.environments.kinds import kinds
 from studiolo.environments.uv import UvKind
 from studiolo.spec.document import App
@@ -21,7 +21,7 @@ SHARED = Path(__file__).parents[2] / ".test-home"
 
 
 @functools.cache
-def environment(kind: str, *packages: str) -> Path:
+def environment(kind: str, *packages: str, report: Report = lambda progress: None) -> Path:
     """The folder of a generation with these packages, built with the product's own code."""
 
     async def build() -> Path:
@@ -41,8 +41,20 @@ def environment(kind: str, *packages: str) -> Path:
     return asyncio.run(build())
 
 
-def tools(app: str) -> Path:
+def tools(app: str, report: Report = lambda progress: None) -> Path:
     """An app's own tools. VS Code's take minutes to build the first time."""
     wanted = KINDS[app].tools(App.model_validate({"name": app, "kind": app}))
     assert wanted is not None
-    return environment(wanted.kind, *wanted.packages)
+    return environment(wanted.kind, *wanted.packages, report=report)
+
+
+def _tell(progress: Progress) -> None:
+    count = f" ({progress.done} of {progress.total})" if progress.done and progress.total else ""
+    print(f"   {progress.message}{count}", flush=True)
+
+
+if __name__ == "__main__":
+    # Before the tests, so that none of them waits for minutes in silence.
+    for name in ("jupyterlab", "vscode"):
+        print(f"== the tools of {name}", flush=True)
+        tools(name, _tell)
