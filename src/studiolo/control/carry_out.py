@@ -36,6 +36,9 @@ from studiolo.store.tables import AccountRow, WorkspaceGenerationRow, WorkspaceR
 
 log = structlog.get_logger()
 
+# How people are told what an environment was made from, where that is not a file.
+_SOURCES = {"default": "the default packages", "packages": "the packages in studiolo.yaml"}
+
 STOP_GRACE = 10.0
 """Seconds between asking the processes to end and killing them."""
 _POLL = 0.03
@@ -105,17 +108,14 @@ class Steps:
         asked = subject.document.environment
         request = Request(folder, asked.project, asked.packages, asked.python)
         detection = detect(folder if folder is None or asked.project is None else folder / asked.project)
-        if asked.packages and asked.project is None and folder is None:
-            reason = "the packages in studiolo.yaml"
-        else:
-            reason = detection.reason.removesuffix(" found")
         kind = self.environments[detection.kind]
         lock = await kind.lock(request, report)
-        await self._stage(subject, "locked", begun, reason)
+        source = _SOURCES.get(lock.facts.get("source", ""), lock.facts.get("source", detection.reason))
+        await self._stage(subject, "locked", begun, source)
         begun = self._now()
         found = self.generations.find(lock.id)
         generation = found or await self.generations.build(lock, report)
-        words = f"Python {lock.interpreter}, {generation.packages} packages, from {reason}"
+        words = f"Python {lock.interpreter}, {generation.packages} packages, from {source}"
         await self._stage(subject, "built", begun, f"{generation.packages} packages" + (", shared" if found else ""))
         async with self.store.write() as session:
             row = await session.get_one(WorkspaceRow, subject.id)
