@@ -26,10 +26,8 @@ def environment(kind: str, *packages: str, report: Report = lambda progress: Non
 
     async def build() -> Path:
         known = kinds(SHARED / "cache")
-        lock = await known[kind].lock(Request(packages=packages), lambda progress: None)
-        generation = await Generations(SHARED / "generations", SHARED / "cache", known).build(
-            lock, lambda progress: None
-        )
+        lock = await known[kind].lock(Request(packages=packages), report)
+        generation = await Generations(SHARED / "generations", SHARED / "cache", known).build(lock, report)
         # Byte code makes every JupyterLab of every test start in half the time.
         uv = known["uv"]
         assert isinstance(uv, UvKind)
