@@ -27,7 +27,7 @@ dev: ## .venv with what tests, linters and benchmarks need
 
 test: dev ## all tests; skips are listed with their reasons
 	@$(BIN)/python tests/integration/built.py
-	@$(BIN)/pytest -rs -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/pytest -rs $(ARGS)
 
 lint: dev ## style, as CI checks it
 	@$(BIN)/ruff format --check .

@@ -162,17 +162,25 @@ class Reconciler:
             log.warning("will try again", workspace=subject.name, problem=str(error.problem))
             await asyncio.sleep(INTERVAL / 4)
         except StudioloError as error:
-            await steps.failed(subject, error.problem)
+            await self._step_failed(subject, error.problem)
         except OSError as error:
-            await steps.failed(subject, _as_problem(error))
+            await self._step_failed(subject, _as_problem(error))
         except Exception as error:
             log.exception("step failed", workspace=subject.name, step=type(step).__name__)
-            await steps.failed(
+            await self._step_failed(
                 subject, Problem("internal", f"Studiolo made a mistake: {error!r}", "see logs/control-plane.log")
             )
         finally:
             self._work.pop(subject.id, None)
             self.wake()
+
+    async def _step_failed(self, subject: Subject, problem: Problem) -> None:
+        """Write down why; what runs already is left running. A pause keeps a step that fails again from spinning."""
+        if subject.phase == "running" and subject.desired == "running":
+            log.warning("an app could not join", workspace=subject.name, problem=str(problem))
+        else:
+            await self._steps.failed(subject, problem)
+        await asyncio.sleep(INTERVAL)
 
     async def _note_changes(self, subject: Subject, seen: Observation | None) -> None:
         """Tell of apps that became ready or were restarted since the last look."""

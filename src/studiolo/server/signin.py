@@ -43,6 +43,9 @@ async def use_ticket(request: Request, ticket: str) -> Response:
         if await by_cookie(request) is not None:
             return RedirectResponse("/", 303)
         return sign_in_page(request, error.problem)
+    # What an earlier sign-in of this browser opened goes with it: signing out later must leave nothing behind.
+    if (earlier := await by_cookie(request)) is not None:
+        await access.sign_out(earlier.hash)
     secret = await access.issue(account.id, "session")
     target = f"/authorize?{urlencode({'label': leads['label']})}" if "label" in leads else "/"
     response = RedirectResponse(target, 303, headers={"Referrer-Policy": "no-referrer", "Cache-Control": "no-store"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ class Store:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self._session = async_sessionmaker(engine, expire_on_commit=False)
+        # SQLite begins a transaction at the first change, not at the first look; this makes look and change one.
+        self._writing = asyncio.Lock()
 
     @classmethod
     async def open(cls, database: Path) -> Store:
@@ -64,15 +66,25 @@ class Store:
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
-        """One transaction: committed at the end, rolled back by an exception. Shielded, so that a cancelled request
-        leaves no half."""
-        async with self._session() as session:
+        """One transaction, one at a time: what is read in it is still so when it is written. Committed at the end,
+        rolled back by an exception; a cancellation waits for either to end."""
+        async with self._writing, self._session() as session:
             try:
                 yield session
             except BaseException:
-                await asyncio.shield(session.rollback())
+                await _to_its_end(session.rollback())
                 raise
-            await asyncio.shield(session.commit())
+            await _to_its_end(session.commit())
+
+
+async def _to_its_end(ending: Coroutine[Any, Any, None]) -> None:
+    """Await it, and if cancelled meanwhile, first let it end: a session must not be closed under it."""
+    task = asyncio.ensure_future(ending)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
 
 
 def _configure_sqlite(connection: Any, _record: Any) -> None:
