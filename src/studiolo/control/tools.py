@@ -118,7 +118,9 @@ class ToolInstaller:
         except Exception as error:
             # Whatever it was, it must be told and tried again, not look like an installation for ever.
             log.exception("installing tools failed", packages=tools.packages)
-            state.problem = Problem("tools-failed", f"they cannot be installed: {error!r}", "see logs/control-plane.log")
+            state.problem = Problem(
+                "tools-failed", f"they cannot be installed: {error!r}", "see logs/control-plane.log"
+            )
             state.failed_at = asyncio.get_running_loop().time()
         finally:
             self._changed()
