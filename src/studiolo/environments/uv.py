@@ -115,18 +115,29 @@ class UvKind:
                 requirements.write_text(lock.text, encoding="utf-8")
                 watch = asyncio.create_task(_count(folder, total, report))
                 try:
-                    await self._uv.run_with_cache(
-                        [
-                            # no-deps: the lock is all of it, and may be right where a package's own word is not
-                            *("pip", "install", "--require-hashes", "--no-deps", "--python", python),
-                            *_index_arguments(lock),
-                            *("--requirements", requirements),
-                        ],
-                        cwd=scratch,
-                        timeout=_INSTALL_TIMEOUT,
-                        on_line=hear,
-                        unreachable=unreachable,
-                    )
+                    arguments: list[str | Path] = [
+                        # no-deps: the lock is all of it, and may be right where a package's own word is not
+                        *("pip", "install", "--require-hashes", "--no-deps", "--python", python),
+                        *_index_arguments(lock),
+                        *("--requirements", requirements),
+                    ]
+
+                    async def install(*more: str) -> None:
+                        await self._uv.run_with_cache(
+                            [*arguments, *more],
+                            cwd=scratch,
+                            timeout=_INSTALL_TIMEOUT,
+                            on_line=hear,
+                            unreachable=unreachable,
+                        )
+
+                    try:
+                        await install()
+                    except ProgramFailed as error:
+                        # The lock may name what was released a moment ago, which a remembered index does not know yet.
+                        if error.completed is None or "there is no version of" not in error.completed.output:
+                            raise
+                        await install("--refresh")
                 finally:
                     watch.cancel()
                     await asyncio.gather(watch, return_exceptions=True)
