@@ -76,10 +76,6 @@ class UsageSampler:
         async with self._store.read() as session:
             return [as_point(row) for row in await session.scalars(query.order_by(UsageRow.at))]
 
-    def disk(self, workspace_id: str) -> int | None:
-        """Bytes of the home, as last measured."""
-        return self._disk[workspace_id][1] if workspace_id in self._disk else None
-
     async def _disk_of(self, workspace_id: str, at: float) -> int:
         known = self._disk.get(workspace_id)
         if known is None or at - known[0] > DISK_EVERY:

@@ -6,8 +6,6 @@ stopped workspace wakes it; a page left open that polls in the background does n
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import aclosing
 from urllib.parse import urlencode
 
 from fastapi import FastAPI, Request
@@ -20,7 +18,7 @@ from studiolo.control.house import House
 from studiolo.edge.nginx import GRANT_COOKIE
 from studiolo.names import Label
 from studiolo.problem import Denied, NotFound, Problem
-from studiolo.resources import Event, Workspace
+from studiolo.resources import Workspace
 from studiolo.server import problems
 from studiolo.server.api import sse
 from studiolo.server.auth import SameOrigin
@@ -73,12 +71,7 @@ def create(house: House) -> FastAPI:
     async def progress(request: Request) -> StreamingResponse:
         """The waking page listens here."""
         account, workspace = await _holder(request)
-        return sse(_until_settled(account, workspace))
-
-    async def _until_settled(account: Account, workspace: Workspace) -> AsyncIterator[Event]:
-        async with aclosing(house.studio.events(account, None, workspace.id)) as events:  # type: ignore[type-var]
-            async for event in events:
-                yield event
+        return sse(house.studio.events(account, None, workspace.id))
 
     @app.post("/.studiolo/start")
     async def start(request: Request) -> Response:

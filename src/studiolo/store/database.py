@@ -1,4 +1,4 @@
-"""Opening the store: SQLite in the data folder by default, any SQLAlchemy URL for teams. Migrations run at opening."""
+"""Opening the store: SQLite in the data folder. Migrations run at opening."""
 
 from __future__ import annotations
 
