@@ -57,6 +57,10 @@ RUN_PACKAGES: dict[str, str | None] = {
 }
 DEV_PACKAGES: dict[str, str | None] = {
     "chromium": "chromium",  # browser tests
+    "docker.io": "dockerd",  # environments that are images
+    "docker-registry": "docker-registry",
+    "mmdebstrap": "mmdebstrap",
+    "nix-bin": "nix",  # environments that are flakes
     "wrk": "wrk",  # benchmarks/edge
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from studiolo.environments.kind import Detection, Kind
@@ -20,7 +20,31 @@ def kinds(cache: Path) -> Mapping[str, Kind]:
     return {kind.name: kind for kind in every}
 
 
-def detect(folder: Path | None) -> Detection:
-    """Which kind to use for a folder, and why. Never fails: where nothing is found, the default environment."""
-    found = UvKind(Path()).detect(folder) if folder is not None else None
-    return found or Detection(UvKind.name, DEFAULT_REASON)
+def candidates(folder: Path) -> tuple[Detection, ...]:
+    """All that this folder declares, in the order in which it is chosen (documented in docs/environments.md):
+
+    1. `.envrc` that says `use flake`        5. pyproject.toml with dependencies    8. devcontainer.json
+    2. uv.lock                               6. requirements.txt                    9. Dockerfile, Containerfile
+    3. requirements.lock                     7. flake.nix                          10. one script with inline metadata
+    4. environment.yml
+    """
+    found = [detection for kind in kinds(Path()).values() if (detection := kind.detect(folder)) is not None]
+    return tuple(sorted(found, key=lambda detection: _rank(detection.file)))
+
+
+def detect(folder: Path | None, runnable: Collection[str] | None = None) -> Detection:
+    """What to use for a folder, and why: the first candidate of a kind that is `runnable` (None: all are). Never fails:
+    where nothing is found, the default environment."""
+    for detection in candidates(folder) if folder is not None else ():
+        if runnable is None or detection.kind in runnable:
+            return detection
+    return Detection(UvKind.name, DEFAULT_REASON)
+
+
+_ORDER = (".envrc", "uv.lock", "requirements.lock", "environment.yml", "environment.yaml", "pyproject.toml",
+          "requirements.txt", "flake.nix", "devcontainer.json", "Dockerfile", "Containerfile")  # fmt: skip
+
+
+def _rank(file: str) -> int:
+    name = Path(file).name.removeprefix(".devcontainer.") if "devcontainer" in file else Path(file).name
+    return _ORDER.index(name) if name in _ORDER else len(_ORDER)

@@ -13,14 +13,24 @@ import re
 import shutil
 import sysconfig
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from studiolo.environments import npm_prune
 from studiolo.environments.build_log import BuildLog
 from studiolo.environments.inherited import inherited
-from studiolo.environments.kind import Activation, Detection, Lock, Package, Progress, Report, Request
+from studiolo.environments.kind import (
+    Activation,
+    Detection,
+    ExportFormat,
+    Index,
+    Lock,
+    Package,
+    Progress,
+    Report,
+    Request,
+)
 from studiolo.environments.nodejs import Node
 from studiolo.problem import Problem, StudioloError, Unavailable, WrongInput
 from studiolo.process import Completed, ProgramFailed, run
@@ -46,6 +56,9 @@ class NpmKind:
     """`Request.packages` are `name@version`. Recognises no folder: it is for Studiolo's own tools."""
 
     name = "npm"
+    in_place = False
+    exports: tuple[ExportFormat, ...] = ()
+    unlike: tuple[str, ...] = ("build.log", "build.json")
 
     def __init__(self, cache: Path) -> None:
         self._cache = cache / "npm"
@@ -53,6 +66,9 @@ class NpmKind:
 
     def detect(self, folder: Path) -> Detection | None:
         return None
+
+    def inputs(self, request: Request) -> Mapping[str, str]:
+        return {}
 
     async def lock(self, request: Request, report: Report) -> Lock:
         node = Node.shipped()
@@ -72,7 +88,7 @@ class NpmKind:
         text = json.dumps(document, indent=1, sort_keys=True) + "\n"
         return Lock(self.name, text, f"node-{node.version}", sysconfig.get_platform(), {"node": node.version})
 
-    async def build(self, lock: Lock, folder: Path, report: Report) -> None:
+    async def build(self, lock: Lock, folder: Path, report: Report, indexes: Sequence[Index] = ()) -> None:
         node = Node.shipped()
         if lock.interpreter != f"node-{node.version}":
             raise StudioloError(
@@ -95,13 +111,20 @@ class NpmKind:
         await asyncio.to_thread(npm_prune.prune, folder / "node_modules")
         await asyncio.to_thread(node.install, folder)
 
+    async def rebuild(self, lock: Lock, folder: Path, report: Report, indexes: Sequence[Index] = ()) -> None:
+        with tempfile.TemporaryDirectory(dir=self._scratch, ignore_cleanup_errors=True) as cache:
+            await NpmKind(Path(cache)).build(lock, folder, report, indexes)
+
     def activate(self, lock: Lock, folder: Path) -> Activation:
         return Activation(path=(str(folder / "bin"), str(folder / "node_modules" / ".bin")))
 
     async def close(self) -> None:
         """Nothing goes on after a build."""
 
-    def describe(self, lock: Lock) -> tuple[Package, ...]:
+    async def export(self, lock: Lock, form: ExportFormat) -> Mapping[str, str]:
+        raise StudioloError(Problem("export-unknown", f"npm tools cannot be exported as {form}"))
+
+    def describe(self, lock: Lock, folder: Path | None = None) -> tuple[Package, ...]:
         packages = json.loads(lock.text)["packages"]
         found = {(_name(path), str(entry.get("version", ""))) for path, entry in packages.items() if path}
         return tuple(Package(name, version) for name, version in sorted(found))

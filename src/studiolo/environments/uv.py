@@ -10,17 +10,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
+import os
 import re
 import sysconfig
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from studiolo.environments import uv_lockfile, uv_sources
 from studiolo.environments.build_log import BuildLog
 from studiolo.environments.interpreter import Interpreter, Interpreters, Wish
-from studiolo.environments.kind import Activation, Detection, Lock, Package, Progress, Report, Request
+from studiolo.environments.kind import (
+    Activation,
+    Detection,
+    ExportFormat,
+    Index,
+    Lock,
+    Package,
+    Progress,
+    Report,
+    Request,
+)
 from studiolo.environments.pins import Pin, parse, render
+from studiolo.environments.repository_file import read_text
 from studiolo.environments.requirement import Wanted
 from studiolo.environments.uv_program import Uv, explain
 from studiolo.problem import Problem, StudioloError, WrongInput
@@ -39,6 +52,9 @@ class UvKind:
     """`cache` is Studiolo's cache folder; it should lie on the generations' disk, so that files are shared."""
 
     name = "uv"
+    in_place = False
+    exports: tuple[ExportFormat, ...] = ("requirements",)
+    unlike: tuple[str, ...] = ("*/__pycache__/*", "build.log", "build.json")
 
     def __init__(self, cache: Path) -> None:
         self._uv = Uv(cache)
@@ -47,7 +63,19 @@ class UvKind:
 
     def detect(self, folder: Path) -> Detection | None:
         name = uv_sources.find(folder)
-        return Detection(self.name, f"{name} found") if name else None
+        return Detection(self.name, f"{name} found", name) if name else None
+
+    def inputs(self, request: Request) -> Mapping[str, str]:
+        root, folder = _folders(request)
+        name = uv_sources.find(folder) if folder else None
+        if root is None or folder is None or name is None:
+            return {}
+        files = [folder / each for each in (name, "pyproject.toml", ".python-version")]
+        return {
+            os.path.relpath(path, root): hashlib.sha256(read_text(root, path).encode()).hexdigest()
+            for path in files
+            if path.is_file()
+        }
 
     async def lock(self, request: Request, report: Report) -> Lock:
         root, folder = _folders(request)
@@ -82,7 +110,7 @@ class UvKind:
             pins = await self._resolve(wanted, declared.constraints, pins, interpreter, report)
         return Lock(self.name, render(pins), interpreter.version, sysconfig.get_platform(), facts)
 
-    async def build(self, lock: Lock, folder: Path, report: Report) -> None:
+    async def build(self, lock: Lock, folder: Path, report: Report, indexes: Sequence[Index] = ()) -> None:
         pins = parse(lock.text)
         log = BuildLog(folder)
         total = len(pins)
@@ -147,6 +175,14 @@ class UvKind:
         self._compiling.add(task)
         task.add_done_callback(self._compiling.discard)
 
+    async def rebuild(self, lock: Lock, folder: Path, report: Report, indexes: Sequence[Index] = ()) -> None:
+        with self._uv.scratch() as scratch:
+            fresh = UvKind(scratch / "cache")
+            try:
+                await fresh.build(lock, folder, report, indexes)
+            finally:
+                await fresh.close()
+
     async def settle(self) -> None:
         """Wait until nothing is compiled in the background any more."""
         await asyncio.gather(*self._compiling)
@@ -165,7 +201,10 @@ class UvKind:
             interpreter=str(folder / "bin" / "python"),
         )
 
-    def describe(self, lock: Lock) -> tuple[Package, ...]:
+    async def export(self, lock: Lock, form: ExportFormat) -> Mapping[str, str]:
+        return {"requirements.txt": lock.text}
+
+    def describe(self, lock: Lock, folder: Path | None = None) -> tuple[Package, ...]:
         return tuple(Package(pin.name, pin.version or pin.url.rsplit("/", 1)[-1]) for pin in parse(lock.text))
 
     async def _resolve(

@@ -37,6 +37,9 @@ NAMED, IN_PLACE = "<name>", "<block>"
 _VERSION = re.compile(r"3(?:\.[0-9]{1,2}){0,2}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PARAM = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+_MODULE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*", re.ASCII)
+_IMAGE = re.compile(r"[a-z0-9][\w.:/@-]*", re.ASCII)
+_INDEX_URL = re.compile(r"https://[^/@\s?#]+/[^@\s?#]*|http://(?:localhost|127\.0\.0\.1)(?::\d+)?/[^@\s?#]*")
 _REQUIREMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*[^\x00-\x1f\x7f]*")
 
 
@@ -64,6 +67,14 @@ def _requirement(text: str) -> str:
     # A line break or a leading hyphen would be an option to the installer.
     if not _REQUIREMENT.fullmatch(text):
         raise ValueError(f"{quoted(text)} is not a package; write a name, such as polars or polars>=1")
+    return text
+
+
+def _module(text: str) -> str:
+    if not _MODULE.fullmatch(text):
+        raise ValueError(
+            f"{quoted(text)} is not a module; write what comes after `import`, such as sklearn.linear_model"
+        )
     return text
 
 
@@ -95,6 +106,7 @@ Name = Annotated[
     Field(json_schema_extra={"pattern": "^[a-z0-9](-?[a-z0-9])*$", "maxLength": NAME_LENGTH}),
 ]
 Requirement = Annotated[str, AfterValidator(_requirement)]
+Module = Annotated[str, AfterValidator(_module)]
 VariableName = Annotated[
     str, AfterValidator(_variable), Field(json_schema_extra={"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"})
 ]
@@ -124,9 +136,32 @@ def _named_or_in_place(value: Any) -> str:
     return NAMED if isinstance(value, str | int | float) else IN_PLACE
 
 
+class Index(Document):
+    """Where packages are downloaded from."""
+
+    url: str = Field(description="the index's https address, as `uv --index` takes it")
+    default: bool = Field(False, description="in place of the machine's own index, rather than beside it")
+    secret: Name | None = Field(None, description="the secret that holds `user:password` for it")
+
+    @field_validator("url")
+    @classmethod
+    def _is_index(cls, value: str) -> str:
+        if "@" in value.partition("://")[2].partition("/")[0]:
+            raise ValueError(
+                "the address holds a user name or password; put them into a secret and name it in `secret`"
+            )
+        if not _INDEX_URL.fullmatch(value):
+            raise ValueError(f"{quoted(value)} is not an index's address; write https://HOST/simple/")
+        return value
+
+
+EnvironmentKind = Literal["uv", "flake", "conda", "image"]
+
+
 class Environment(Document):
     """Which software. Everything left out is detected from the repository."""
 
+    kind: EnvironmentKind | None = Field(None, description="uv, flake, conda or image; left out: detected")
     python: Annotated[str, BeforeValidator(_python)] | None = Field(
         None,
         description="Python version, such as 3.12",
@@ -135,14 +170,42 @@ class Environment(Document):
         },
     )
     packages: tuple[Requirement, ...] = Field((), description="PyPI requirements, such as polars>=1")
-    project: str | None = Field(
-        None, description="folder of a pyproject.toml or requirements.txt, relative to the repository"
+    project: str | None = Field(None, description="folder that declares the environment, relative to the repository")
+    file: str | None = Field(
+        None, description="the file that declares it, relative to the repository or project; left out: detected"
     )
+    image: str | None = Field(None, description="an image's reference, such as python:3.12-slim, for kind image")
+    indexes: tuple[Index, ...] = Field((), description="where packages come from, beside the machine's own index")
+    preload: tuple[Module, ...] = Field((), description="modules to import ahead; checked when it is built")
 
-    @field_validator("project")
+    @field_validator("project", "file")
     @classmethod
     def _inside_repository(cls, value: str | None) -> str | None:
         return value if value is None else _below("repository", value)
+
+    @field_validator("image")
+    @classmethod
+    def _is_image(cls, value: str | None) -> str | None:
+        if value is not None and not _IMAGE.fullmatch(value):
+            raise ValueError(f"{quoted(value)} is not an image; write it such as python:3.12-slim")
+        return value
+
+    @field_validator("indexes", mode="before")
+    @classmethod
+    def _plain_addresses(cls, value: Any) -> Any:
+        if not isinstance(value, list | tuple):
+            return value
+        return [{"url": each} if isinstance(each, str) else each for each in value]
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Environment:
+        if self.image is not None and self.kind not in (None, "image"):
+            raise ValueError(f"an image is no environment of kind {self.kind}; use kind: image, or leave image out")
+        if (self.kind == "image" or self.image is not None) and (self.packages or self.python or self.indexes):
+            raise ValueError("an image brings its own packages; put them into the Dockerfile, or use another kind")
+        if self.kind == "flake" and (self.packages or self.python or self.indexes):
+            raise ValueError("a flake says by itself which packages; put them into flake.nix, or use another kind")
+        return self
 
 
 class DataSource(Document):
@@ -266,6 +329,9 @@ class Workspace(Document):
     compute: NamedCompute = Field(Compute(), description="how much machine, or a stored compute resource's name")
     env: dict[VariableName, Text] = Field({}, description="environment variables of all that runs in the workspace")
     idle: Idle = Field(Idle(), description="when an unused workspace stops")
+    setup: tuple[Text, ...] = Field(
+        (), description="shell commands run once in a new workspace, in the repository, after its first start"
+    )
 
 
 class Blocks(Document):
@@ -282,8 +348,11 @@ class Resolved(Document):
     name: Name
     repository: str | None = None
     environment: Environment = Environment()
+    template: str | None = None
+    """The stored environment that it was made from, where it was."""
     apps: tuple[App, ...]
     data: tuple[DataSource, ...] = ()
     compute: Compute = Compute()
     env: dict[str, str] = {}
     idle: Idle = Idle()
+    setup: tuple[str, ...] = ()

@@ -56,11 +56,13 @@ def resolve(document: Workspace, blocks: Blocks, *, name: str | None, repository
         name=name or document.name or repository_name(chosen),
         repository=chosen,
         environment=environment,
+        template=document.environment if isinstance(document.environment, str) else None,
         apps=tuple(apps),
         data=tuple(data.values()),
         compute=compute,
         env=document.env,
         idle=document.idle,
+        setup=document.setup,
     )
 
 
