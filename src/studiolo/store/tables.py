@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, ForeignKey, Index, MetaData, String, UniqueConstraint
+from sqlalchemy import JSON, ForeignKey, Index, MetaData, String, UniqueConstraint, false
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -59,6 +59,12 @@ class WorkspaceRow(Table):
     run: Mapped[str]
     """The run that is wanted: a restart asks for a new one."""
     purge: Mapped[bool] = mapped_column(default=False)
+    relock: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True), default=None)
+    """The environment is to be looked at anew: {}, or {"upgrade": [packages; none: all]}, or {"adopt": [packages]}."""
+    pinned: Mapped[int | None] = mapped_column(default=None)
+    """The number of the generation to stay on, whatever the repository says."""
+    rescue: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Run in the minimal environment."""
     # What was last observed.
     phase: Mapped[str]
     phase_since: Mapped[float]
@@ -68,17 +74,65 @@ class WorkspaceRow(Table):
     environment: Mapped[str] = mapped_column(default="")
     stages: Mapped[list[Any]]
     notes: Mapped[list[Any]]
+    trouble: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True), default=None)
+    """Why the environment that was asked for last is not the one in use."""
+    prepared: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Its `setup` commands have been run."""
 
 
-class WorkspaceGenerationRow(Table):
-    """Which generations a workspace has had, numbered from 1."""
+class LockRow(Table):
+    """A lock, kept although its generation may have been removed: it can be built again."""
 
-    __tablename__ = "workspace_generations"
+    __tablename__ = "locks"
 
-    workspace_id: Mapped[str] = mapped_column(ForeignKey("workspaces.id", ondelete="CASCADE"), primary_key=True)
+    id: Mapped[str] = mapped_column(primary_key=True)
+    document: Mapped[dict[str, Any]]
+    made: Mapped[float]
+
+
+class LockedRequestRow(Table):
+    """Which lock a request led to, so that asking for the same again takes no time."""
+
+    __tablename__ = "locked_requests"
+
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    lock: Mapped[str] = mapped_column(ForeignKey("locks.id", ondelete="CASCADE"))
+    at: Mapped[float]
+
+
+class NumberedGenerationRow(Table):
+    """The generations that a workspace (`scope` workspace, `of` its id) or a template (`scope` template, `of` the
+    stored environment's name) has had, numbered from 1. One generation has one number."""
+
+    __tablename__ = "numbered_generations"
+    __table_args__ = (UniqueConstraint("scope", "of", "generation"),)
+
+    scope: Mapped[str] = mapped_column(primary_key=True)
+    of: Mapped[str] = mapped_column(primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True)
     generation: Mapped[str]
     at: Mapped[float]
+    state: Mapped[str]
+    """good; bad: its kernel does not start; left: rolled back from, so that the same lock does not lead to it again."""
+    reason: Mapped[str]
+    by: Mapped[str]
+    """The account's name."""
+    source: Mapped[str]
+    request: Mapped[str]
+    """Digest of what was asked for: while it stays, nothing is locked anew."""
+    inputs: Mapped[dict[str, Any]]
+    """SHA-256 of the files it was locked from."""
+
+
+class SecretRow(Table):
+    """A named secret, encrypted with the key that lies beside the store."""
+
+    __tablename__ = "secrets"
+
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[str]
+    created: Mapped[float]
 
 
 class ToolsRow(Table):
