@@ -9,14 +9,24 @@ import stat
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from studiolo.environments.build_log import BuildLog
 from studiolo.environments.generations import Generations
-from studiolo.environments.kind import Activation, Detection, Lock, Package, Progress, Report, Request
+from studiolo.environments.kind import (
+    Activation,
+    Detection,
+    ExportFormat,
+    Index,
+    Lock,
+    Package,
+    Progress,
+    Report,
+    Request,
+)
 from studiolo.environments.uv import UvKind
 from studiolo.problem import Problem, StudioloError
 
@@ -27,8 +37,11 @@ class StepKind:
     """Builds in two halves; the second begins when `go` is set. `fault` happens between them."""
 
     name = "step"
+    exports: tuple[ExportFormat, ...] = ()
+    unlike: tuple[str, ...] = ()
 
-    def __init__(self, fault: Callable[[Path], None] = lambda _: None) -> None:
+    def __init__(self, fault: Callable[[Path], None] = lambda _: None, in_place: bool = False) -> None:
+        self.in_place = in_place
         self.go = asyncio.Event()
         self.half = asyncio.Event()
         self.builds = 0
@@ -37,10 +50,19 @@ class StepKind:
     def detect(self, folder: Path) -> Detection | None:
         return None
 
+    def inputs(self, request: Request) -> Mapping[str, str]:
+        return {}
+
     async def lock(self, request: Request, report: Report) -> Lock:
         return LOCK
 
-    async def build(self, lock: Lock, folder: Path, report: Report) -> None:
+    async def rebuild(self, lock: Lock, folder: Path, report: Report, indexes: Sequence[Index] = ()) -> None:
+        await self.build(lock, folder, report)
+
+    async def export(self, lock: Lock, form: ExportFormat) -> Mapping[str, str]:
+        return {}
+
+    async def build(self, lock: Lock, folder: Path, report: Report, indexes: Sequence[Index] = ()) -> None:
         self.builds += 1
         BuildLog(folder).add("half")
         (folder / "first").write_text("1")
@@ -56,7 +78,7 @@ class StepKind:
     async def close(self) -> None:
         """Nothing goes on."""
 
-    def describe(self, lock: Lock) -> tuple[Package, ...]:
+    def describe(self, lock: Lock, folder: Path | None = None) -> tuple[Package, ...]:
         return (Package("one", "1"),)
 
 
@@ -288,3 +310,84 @@ async def test_a_waiting_process_takes_over_from_one_that_dies(
     other_process.kill()
     assert (await asyncio.wait_for(task, 30)).id == LOCK.id
     assert kind.builds == 1
+
+
+async def test_what_holds_its_own_path_is_built_in_its_place_and_is_none_until_it_is_whole(folder: Path) -> None:
+    kind = StepKind(in_place=True)
+    store = generations(folder, kind)
+    task = asyncio.create_task(store.build(LOCK, ignore))
+    await kind.half.wait()
+    assert (folder / LOCK.id / "first").exists()
+    assert store.find(LOCK.id) is None
+    assert store.all() == ()
+    assert (log := store.log(LOCK.id)) is not None
+    assert log.read_text() == "half\n"
+    kind.go.set()
+    assert (await task).folder == folder / LOCK.id
+
+
+async def test_half_a_build_in_its_place_is_swept_or_built_over(folder: Path) -> None:
+    (folder / LOCK.id / "lib").mkdir(parents=True)
+    (folder / LOCK.id / "lib/old").touch()
+    kind = StepKind(in_place=True)
+    kind.go.set()
+    store = generations(folder, kind)
+    built = await store.build(LOCK, ignore)
+    assert not (built.folder / "lib").exists()
+    store.sweep()
+    assert store.find(LOCK.id) == built
+    (folder / LOCK.id / "build.json").unlink()
+    store.sweep()
+    assert list(folder.iterdir()) == []
+
+
+async def test_a_failed_build_in_its_place_leaves_its_log_only(folder: Path) -> None:
+    kind = StepKind(_fail, in_place=True)
+    kind.go.set()
+    store = generations(folder, kind)
+    with pytest.raises(StudioloError, match="no such package"):
+        await store.build(LOCK, ignore)
+    assert visible(folder) == []
+    assert (log := store.log(LOCK.id)) is not None
+    assert log.read_text() == "half\n"
+
+
+async def test_removing_frees_what_has_no_other_name(folder: Path) -> None:
+    def share(building: Path) -> None:
+        (building / "large").write_bytes(b"x" * 100_000)
+        (building / "shared").write_bytes(b"x" * 50_000)
+        os.link(building / "shared", folder.parent / "download")
+
+    kind = StepKind(share)
+    kind.go.set()
+    store = generations(folder, kind)
+    await store.build(LOCK, ignore)
+    weighed = store.weigh([LOCK.id, "0123456789abcdef"])
+    assert weighed.ids == (LOCK.id,)
+    assert weighed.freed >= 100_000
+    assert 50_000 <= weighed.shared < 100_000
+    assert store.find(LOCK.id) is not None, "weighing changes nothing"
+    assert store.remove([LOCK.id]) == weighed
+    assert store.find(LOCK.id) is None
+    assert visible(folder) == []
+    assert (folder.parent / "download").exists()
+
+
+async def test_what_is_being_built_is_not_removed(folder: Path, other_process: subprocess.Popen[str]) -> None:
+    store = generations(folder, StepKind())
+    assert store.remove([LOCK.id]).ids == ()
+    assert len(visible(folder)) == 0
+    assert list(folder.glob(".building-*"))
+
+
+async def test_a_verdict_is_kept_with_the_generation(folder: Path) -> None:
+    kind = StepKind()
+    kind.go.set()
+    store = generations(folder, kind)
+    built = await store.build(LOCK, ignore)
+    assert store.verdict(LOCK.id) is None
+    store.judge(LOCK.id, {"kernel": "ok"})
+    assert generations(folder, kind).verdict(LOCK.id) == {"kernel": "ok"}
+    assert store.find(LOCK.id) == built
+    store.remove([LOCK.id])
+    assert store.verdict(LOCK.id) is None

@@ -1,6 +1,7 @@
 """Built environments on disk: immutable, addressed by their lock, shared by all workspaces with the same lock.
 
-A generation appears whole or not at all: it is built in `.building-<id>-<random>` and renamed. Only one process
+A generation appears whole or not at all: it is built in `.building-<id>-<random>` and renamed, or, where what is built
+holds its own path, in its place; either way it is one only once `build.json` is in it, written last. Only one process
 builds an id at a time (a lock on `.lock-<id>`, which the kernel releases when its holder dies), and within this
 process all who want it wait for the same build. Files are made read-only, because they are hard links into the
 download cache that all generations share; folders stay writable, so that compiled modules can be added later and
@@ -19,12 +20,14 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
+from studiolo import __version__
 from studiolo.environments.build_log import NAME as LOG_NAME
-from studiolo.environments.kind import Kind, Lock, Progress, Report
+from studiolo.environments.kind import Index, Kind, Lock, Progress, Report
 from studiolo.problem import Problem, StudioloError
 
 RESERVE = 500 << 20
@@ -33,13 +36,18 @@ RESERVE = 500 << 20
 _BUILDING = ".building-"
 _LOCK = ".lock-"
 _FAILED = ".failed-"
+_REMOVING = ".removing-"
+_VERIFYING = ".verify-"
+_FACTS = "build.json"
+_VERDICT = "verdict.json"
 _ASK_AGAIN = 0.2
 _LOGS_KEPT = 7 * 86400.0
 
 
 @dataclass(frozen=True)
 class Generation:
-    """`built_at` is Unix time, `seconds` how long the build took, `packages` how many are in it."""
+    """`built_at` is Unix time, `seconds` how long the build took, `packages` how many are in it, `builder` the version
+    of Studiolo that built it."""
 
     id: str
     kind: str
@@ -48,6 +56,17 @@ class Generation:
     built_at: float
     seconds: float
     packages: int
+    builder: str = ""
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What removing generations frees. `freed` bytes had no other name; `shared` bytes have: other generations or the
+    downloads hold the same files."""
+
+    ids: tuple[str, ...]
+    freed: int
+    shared: int
 
 
 @dataclass
@@ -90,8 +109,17 @@ class Generations:
             return None
         try:
             lock = Lock(**json.loads((folder / "lock.json").read_text(encoding="utf-8")))
-            facts = json.loads((folder / "build.json").read_text(encoding="utf-8"))
-            return Generation(lock_id, lock.kind, folder, lock, facts["built_at"], facts["seconds"], facts["packages"])
+            facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
+            return Generation(
+                lock_id,
+                lock.kind,
+                folder,
+                lock,
+                facts["built_at"],
+                facts["seconds"],
+                facts["packages"],
+                facts.get("builder", ""),
+            )
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
@@ -101,8 +129,8 @@ class Generations:
         found = [generation for name in names if (generation := self.find(name)) is not None]
         return tuple(sorted(found, key=lambda generation: (generation.built_at, generation.id)))
 
-    async def build(self, lock: Lock, report: Report) -> Generation:
-        """The generation of this lock, built if it is not there. Idempotent.
+    async def build(self, lock: Lock, report: Report, indexes: Sequence[Index] = ()) -> Generation:
+        """The generation of this lock, built if it is not there. Idempotent. `indexes` may hold log-ins.
 
         Callers in this process share one build and all hear its progress; cancelling the last of them cancels it. A
         build by another process is waited for. Raises `StudioloError` (disk-full, package-not-found, ...); then
@@ -113,7 +141,7 @@ class Generations:
         build = self._builds.get(lock.id)
         if build is None or build.task is None or build.task.done():
             build = self._builds[lock.id] = _Build()
-            build.task = asyncio.create_task(self._build(lock, build), name=f"build {lock.id}")
+            build.task = asyncio.create_task(self._build(lock, build, indexes), name=f"build {lock.id}")
         elif build.last is not None:
             report(build.last)
         task = build.task
@@ -131,15 +159,65 @@ class Generations:
                     # not `await task`: how it ended concerns nobody any more, and this may itself be cancelled
                     await asyncio.gather(task, return_exceptions=True)
 
+    def log(self, lock_id: str) -> Path | None:
+        """What the programs of its build printed: of the one under way, else of the one that made it or failed last."""
+        if not lock_id.isalnum():
+            return None
+        under_way = sorted(self._folder.glob(f"{_BUILDING}{lock_id}-*/{LOG_NAME}"))
+        known = (*under_way, self._folder / lock_id / LOG_NAME, self._folder / f"{_FAILED}{lock_id}.log")
+        return next((path for path in known if path.is_file()), None)
+
+    def judge(self, lock_id: str, verdict: Mapping[str, Any]) -> None:
+        """Keep with a generation what looking at it has shown. It goes when the generation does."""
+        _write(self._folder / lock_id / _VERDICT, verdict)
+
+    def verdict(self, lock_id: str) -> Mapping[str, Any] | None:
+        """What `judge` kept; None where nothing is known."""
+        try:
+            found = json.loads((self._folder / lock_id / _VERDICT).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return found if isinstance(found, dict) else None
+
+    def weigh(self, ids: Iterable[str]) -> Removal:
+        """What `remove` of these would free. Takes seconds: use a thread."""
+        chosen = tuple(each for each in ids if self.find(each) is not None)
+        links: dict[tuple[int, int], tuple[int, int, int]] = {}
+        for lock_id in chosen:
+            for at, _, files in os.walk(self._folder / lock_id):
+                for name in files:
+                    with contextlib.suppress(OSError):
+                        status = os.lstat(os.path.join(at, name))  # noqa: PTH118  a hundred thousand files
+                        _, _, seen = links.get(key := (status.st_dev, status.st_ino), (0, 0, 0))
+                        links[key] = (status.st_blocks * 512, status.st_nlink, seen + 1)
+        freed = sum(size for size, names, seen in links.values() if seen >= names)
+        return Removal(chosen, freed, sum(size for size, _, _ in links.values()) - freed)
+
+    def remove(self, ids: Iterable[str]) -> Removal:
+        """Remove these generations; one that is being built or is not there is left alone. Whoever asks must know that
+        nothing uses them. Takes seconds: use a thread."""
+        weighed = self.weigh(ids)
+        for lock_id in weighed.ids:
+            with self._try_claim(lock_id) as claimed:
+                if claimed:
+                    # first out of sight, in one step: half a generation is never seen
+                    going = self._folder / f"{_REMOVING}{lock_id}-{secrets.token_hex(4)}"
+                    with contextlib.suppress(FileNotFoundError):
+                        (self._folder / lock_id).rename(going)
+                        _remove(going)
+        return weighed
+
     def sweep(self) -> None:
         """Remove what crashed builds left behind. What a live process is building stays. Call it from a thread."""
         if not self._folder.is_dir():
             return
-        for leftover in sorted(self._folder.glob(f"{_BUILDING}*")):
-            lock_id = leftover.name.removeprefix(_BUILDING).split("-")[0]
-            with self._try_claim(lock_id) as claimed:
-                if claimed:
-                    _remove(leftover)
+        for leftover in sorted(self._folder.iterdir()):
+            if leftover.name.startswith((_REMOVING, _VERIFYING)):
+                _remove(leftover)
+            elif leftover.name.startswith(_BUILDING):
+                self._remove_if_dead(leftover, leftover.name.removeprefix(_BUILDING).split("-")[0])
+            elif leftover.name.isalnum() and not (leftover / _FACTS).exists():
+                self._remove_if_dead(leftover, leftover.name)
         for claim in sorted(self._folder.glob(f"{_LOCK}*")):
             with self._try_claim(claim.name.removeprefix(_LOCK)) as claimed:
                 if claimed:
@@ -155,6 +233,11 @@ class Generations:
                 if rest.stat().st_mtime < before:
                     _remove(rest)
 
+    def _remove_if_dead(self, leftover: Path, lock_id: str) -> None:
+        with self._try_claim(lock_id) as claimed:
+            if claimed:
+                _remove(leftover)
+
     def disk_usage(self) -> int:
         """Bytes on disk of all generations together; files they share count once. Takes seconds: use a thread."""
         seen: set[int] = set()
@@ -168,37 +251,46 @@ class Generations:
                         total += status.st_blocks * 512
         return total
 
-    async def _build(self, lock: Lock, build: _Build) -> Generation:
+    async def _build(self, lock: Lock, build: _Build, indexes: Sequence[Index]) -> Generation:
         self._folder.mkdir(parents=True, exist_ok=True)
         told = False
         while True:
             with self._try_claim(lock.id) as claimed:
                 if claimed:
-                    return self.find(lock.id) or await self._build_alone(lock, build.report)
+                    return self.find(lock.id) or await self._build_alone(lock, build.report, indexes)
             if not told:
                 build.report(Progress("waiting for another process that builds the same environment"))
                 told = True
             await asyncio.sleep(_ASK_AGAIN)
 
-    async def _build_alone(self, lock: Lock, report: Report) -> Generation:
+    async def _build_alone(self, lock: Lock, report: Report, indexes: Sequence[Index]) -> Generation:
         self._check_space()
         kind = self._kinds.get(lock.kind)
         if kind is None:
             raise StudioloError(Problem("kind-unknown", f"no kind of environment is called {lock.kind}"))
         begun = time.monotonic()
-        building = self._folder / f"{_BUILDING}{lock.id}-{secrets.token_hex(4)}"
+        place = self._folder / lock.id
+        building = place if kind.in_place else self._folder / f"{_BUILDING}{lock.id}-{secrets.token_hex(4)}"
+        complete = False
         try:
+            if place.exists():
+                # what a crash left of a build in its place, or a generation that cannot be read any more
+                await asyncio.to_thread(_remove, place)
             building.mkdir()
-            await kind.build(lock, building, report)
-            packages = len(kind.describe(lock))
+            await kind.build(lock, building, report, indexes)
+            packages = len(await asyncio.to_thread(kind.describe, lock, building))
+            await asyncio.to_thread(_seal, building, lock)
             facts = {
                 "built_at": self._clock(),
                 "seconds": round(time.monotonic() - begun, 3),
                 "packages": packages,
+                "builder": __version__,
             }
-            await asyncio.to_thread(_seal, building, lock, facts)
-            building.rename(self._folder / lock.id)
-            _sync(self._folder)
+            _write(building / _FACTS, facts)
+            if building != place:
+                building.rename(place)
+                _sync(self._folder)
+            complete = True
         except OSError as error:
             self._keep_log(lock.id, building)
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -210,7 +302,7 @@ class Generations:
             self._keep_log(lock.id, building)
             raise
         finally:
-            if building.exists():
+            if not complete and building.exists():
                 # shielded: a second cancellation leaves nothing half removed
                 await asyncio.shield(asyncio.to_thread(_remove, building))
         (self._folder / f"{_FAILED}{lock.id}.log").unlink(missing_ok=True)
@@ -253,10 +345,9 @@ class Generations:
             os.close(handle)
 
 
-def _seal(folder: Path, lock: Lock, facts: Mapping[str, float]) -> None:
-    """Write what the generation is, make its files read-only, and have it all on disk before it gets its name."""
-    for name, content in (("lock.json", asdict(lock)), ("build.json", dict(facts))):
-        (folder / name).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+def _seal(folder: Path, lock: Lock) -> None:
+    """Write what the generation is, make its files read-only, and have it all on disk before it is one."""
+    _write(folder / "lock.json", asdict(lock))
     for at, _, files in os.walk(folder):
         for name in files:
             path = os.path.join(at, name)  # noqa: PTH118  tens of thousands of files
@@ -269,6 +360,17 @@ def _seal(folder: Path, lock: Lock, facts: Mapping[str, float]) -> None:
     # all at once: syncing fifty thousand files one by one takes far longer. A generation that a power cut had left
     # with empty files would look complete for ever
     os.sync()
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    """Whole or not at all, and on disk."""
+    draft = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+    with draft.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(content, indent=1, sort_keys=True) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+    _sync(path.parent)
 
 
 def _protect(path: str, mode: int) -> None:
