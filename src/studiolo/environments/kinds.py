@@ -14,6 +14,10 @@ DEFAULT_REASON = (
 )
 
 
+ON_HOST = frozenset({"uv", "flake", "conda"})
+"""The kinds that processes of the host can enter. An image needs a backend that runs containers."""
+
+
 def kinds(cache: Path) -> Mapping[str, Kind]:
     """Every kind by its name. `cache` is Studiolo's cache folder."""
     every: tuple[Kind, ...] = (UvKind(cache), NpmKind(cache))
@@ -39,6 +43,16 @@ def detect(folder: Path | None, runnable: Collection[str] | None = None) -> Dete
         if runnable is None or detection.kind in runnable:
             return detection
     return Detection(UvKind.name, DEFAULT_REASON)
+
+
+def kind_of_file(name: str) -> str:
+    """Which kind a declaring file is of, going by its name alone."""
+    last = Path(name).name
+    if last.endswith((".yml", ".yaml")):
+        return "conda"
+    if last in ("flake.nix", ".envrc"):
+        return "flake"
+    return "image" if last.startswith(("Dockerfile", "Containerfile")) or "devcontainer" in last else UvKind.name
 
 
 _ORDER = (".envrc", "uv.lock", "requirements.lock", "environment.yml", "environment.yaml", "pyproject.toml",
