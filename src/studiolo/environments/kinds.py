@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from studiolo.environments.flake import FlakeKind
 from studiolo.environments.kind import Detection, Kind
 from studiolo.environments.npm import NpmKind
 from studiolo.environments.uv import DEFAULT_PACKAGES, UvKind
@@ -20,7 +21,7 @@ ON_HOST = frozenset({"uv", "flake", "conda"})
 
 def kinds(cache: Path) -> Mapping[str, Kind]:
     """Every kind by its name. `cache` is Studiolo's cache folder."""
-    every: tuple[Kind, ...] = (UvKind(cache), NpmKind(cache))
+    every: tuple[Kind, ...] = (UvKind(cache), FlakeKind(cache), NpmKind(cache))
     return {kind.name: kind for kind in every}
 
 
