@@ -1,0 +1,96 @@
+"""What a repository, or a person, says about an image: its name, or the Dockerfile to build it from."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from studiolo.environments import image_context
+from studiolo.environments.image_dockerfile import Dockerfile
+from studiolo.environments.image_ignore import Patterns
+from studiolo.environments.kind import Request
+from studiolo.environments.repository_file import read_text
+from studiolo.problem import Problem, WrongInput
+
+_FILES = ("Dockerfile", "Containerfile")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Either `image` or `dockerfile` is set. `shown` is what people are told it was made from, `where` the place of its
+    name; `digests` are of the files that were read."""
+
+    shown: str
+    where: str
+    image: str = ""
+    repository: Path | None = None
+    context: Path | None = None
+    dockerfile: Dockerfile | None = None
+    ignored: Patterns = field(default_factory=lambda: Patterns(()))
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    target: str = ""
+    digests: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, request: Request) -> Source:
+        """Read what declares it. Raises `WrongInput`."""
+        if request.image is not None:
+            return cls(request.image, "environment.image", request.image)
+        if request.folder is None:
+            raise WrongInput(
+                Problem("image-undeclared", "nothing says which image", "name one: environment.image: python:3.12-slim")
+            )
+        folder = request.folder / (request.project or "")
+        file = request.file or find(folder)
+        if file is None:
+            raise WrongInput(
+                Problem(
+                    "image-undeclared",
+                    f"there is neither a {' nor a '.join(_FILES)} in {request.project or 'the repository'}",
+                    "add one, or name an image: environment.image: python:3.12-slim",
+                    "environment.kind",
+                )
+            )
+        return _from_dockerfile(request.folder, folder / file, folder, {}, "")
+
+    @property
+    def shown_context(self) -> str:
+        assert self.context is not None
+        assert self.repository is not None
+        return os.path.relpath(self.context, self.repository) + "/"
+
+    def entries(self) -> list[image_context.Entry]:
+        """The files that the build may ask for."""
+        assert self.context is not None
+        assert self.repository is not None
+        assert self.dockerfile is not None
+        return image_context.collect(self.repository, self.context, self.ignored, self.dockerfile.sources)
+
+
+def find(folder: Path) -> str | None:
+    """The file in this folder that declares an image. Raises nothing."""
+    return next((name for name in _FILES if (folder / name).is_file()), None)
+
+
+def sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _from_dockerfile(repository: Path, path: Path, context: Path, arguments: Mapping[str, str], target: str) -> Source:
+    text = read_text(repository, path)
+    shown = os.path.relpath(path, repository)
+    digests = {shown: sha256(text)}
+    # without .git, as where an engine builds a repository itself: it changes with each commit
+    ignored = Patterns.ignoring("", "", (".git",))
+    for rules in (path.with_name(f"{path.name}.dockerignore"), context / ".containerignore", context / ".dockerignore"):
+        if rules.is_file():
+            name = os.path.relpath(rules, repository)
+            content = read_text(repository, rules)
+            digests[name] = sha256(content)
+            ignored = Patterns.ignoring(content, name, (".git",))
+            break
+    dockerfile = Dockerfile.parse(text, shown, arguments)
+    return Source(shown, shown, "", repository, context, dockerfile, ignored, arguments, target, digests)
