@@ -51,7 +51,7 @@ _WORDS: Mapping[TemplateKind, str] = {"python": "Python for data", "cpp": "C++"}
 
 
 def template(kind: TemplateKind, name: str) -> Mapping[str, str]:
-    """The files by name: flake.nix, and an .envrc with which direnv enters it. `name` is the repository's, for people."""
+    """The files by name: flake.nix, and an .envrc with which direnv enters it. `name` is shown to people."""
     description = f"{_text(name)}: {_WORDS[kind]}"
     return {
         "flake.nix": _FLAKE.format(description=description, packages=_PACKAGES[kind]),
