@@ -9,7 +9,7 @@ import pytest
 from studiolo.environments import uv_sources
 from studiolo.environments.interpreter import Wish
 from studiolo.environments.kinds import DEFAULT_REASON, detect
-from studiolo.environments.uv_program import explain
+from studiolo.environments.uv_failure import explain
 from studiolo.problem import Problem, WrongInput
 from studiolo.process import Completed, ProgramFailed
 
@@ -42,7 +42,7 @@ def test_detection_never_fails(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_bytes(b"\xff\xfe[[[")
     assert detect(tmp_path).reason == "pyproject.toml found"
     with pytest.raises(WrongInput) as caught:
-        uv_sources.read(tmp_path, tmp_path, "pyproject.toml")
+        uv_sources.read(uv_sources.Place(tmp_path, tmp_path, "pyproject.toml"))
     assert caught.value.problem.where == "pyproject.toml"
 
 
@@ -51,7 +51,7 @@ def test_a_project_asks_with_its_development_group(tmp_path: Path) -> None:
         PROJECT + "dependencies = ['six']\n[dependency-groups]\n"
         "dev = ['tomli', {include-group = 'test'}]\ntest = ['iniconfig', {include-group = 'dev'}]\n"
     )
-    declared = uv_sources.read(tmp_path, tmp_path, "pyproject.toml")
+    declared = uv_sources.read(uv_sources.Place(tmp_path, tmp_path, "pyproject.toml"))
     assert [(each.name, each.where) for each in declared.wanted] == [
         ("six", "pyproject.toml: project.dependencies[0]"),
         ("tomli", "pyproject.toml: dependency-groups.dev[0]"),
@@ -71,16 +71,18 @@ def test_a_project_asks_with_its_development_group(tmp_path: Path) -> None:
 def test_a_project_that_cannot_be_locked_says_where(tmp_path: Path, text: str) -> None:
     (tmp_path / "pyproject.toml").write_text(text)
     with pytest.raises(WrongInput) as caught:
-        uv_sources.read(tmp_path, tmp_path, "pyproject.toml")
+        uv_sources.read(uv_sources.Place(tmp_path, tmp_path, "pyproject.toml"))
     assert caught.value.problem.where.startswith("pyproject.toml: project.dependencies")
 
 
 def test_python_is_what_the_repository_says(tmp_path: Path) -> None:
-    assert uv_sources.python_wish(tmp_path, tmp_path) is None
+    place = uv_sources.Place(tmp_path, tmp_path, "requirements.txt")
+    place.path.touch()
+    assert uv_sources.read(place).python is None
     (tmp_path / "pyproject.toml").write_text(PROJECT + "requires-python = '>=3.11,<3.14'\n")
-    assert uv_sources.python_wish(tmp_path, tmp_path) == Wish(">=3.11,<3.14", "pyproject.toml: project.requires-python")
+    assert uv_sources.read(place).python == Wish(">=3.11,<3.14", "pyproject.toml: project.requires-python")
     (tmp_path / ".python-version").write_text("# team's choice\nmy-virtualenv\n3.12\n")
-    assert uv_sources.python_wish(tmp_path, tmp_path) == Wish("3.12", ".python-version")
+    assert uv_sources.read(place).python == Wish("3.12", ".python-version")
 
 
 def test_versions_and_ranges() -> None:

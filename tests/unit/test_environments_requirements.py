@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from studiolo.environments.kind import Index
 from studiolo.environments.requirement import Wanted
 from studiolo.environments.requirements_file import RequirementsFile
 from studiolo.problem import Problem, WrongInput
@@ -85,14 +86,36 @@ def test_a_named_pipe_is_refused_at_once(tmp_path: Path) -> None:
     assert problem.code == "file-unreadable"
 
 
+def test_indexes_are_taken_from_a_repository_and_pypi_is_the_machines_own(tmp_path: Path) -> None:
+    (tmp_path / "more.txt").write_text("--extra-index-url=http://127.0.0.1:8080/simple\n")
+    text = "-i https://pypi.org/simple/\n--extra-index-url https://one.test/simple\n-r more.txt\n-i https://two.test/s\nsix\n"
+    assert read(tmp_path, text).indexes == (
+        Index("https://one.test/simple"),
+        Index("http://127.0.0.1:8080/simple"),
+        Index("https://two.test/s", default=True),
+    )
+
+
 @pytest.mark.parametrize(
     "line",
-    ["--index-url https://evil.test/simple", "-i https://evil.test", "--extra-index-url=https://e.test", "-f ./wheels"],
+    [
+        "--index-url http://evil.test/simple",
+        "--index-url https://ada:canary@e.test/simple",
+        "--extra-index-url https://${HOME}/simple",
+        "--extra-index-url file:///srv/wheels",
+        "-i ./wheels",
+        "-i",
+        "-f ./wheels",
+        "--find-links=https://e.test",
+        "--trusted-host e.test",
+        "--no-index",
+    ],
 )
-def test_a_repository_does_not_choose_where_to_download_from(tmp_path: Path, line: str) -> None:
+def test_places_that_vouch_for_nothing_are_refused(tmp_path: Path, line: str) -> None:
     (problem,) = problems(tmp_path, f"six\n{line}\n")
-    assert (problem.code, problem.where) == ("index-in-requirements", "requirements.txt:2:1")
-    assert "UV_DEFAULT_INDEX" in problem.hint
+    assert (problem.code, problem.where) == ("index-in-file", "requirements.txt:2:1")
+    assert problem.hint
+    assert "canary" not in str(problem)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from pathlib import Path
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import Version
 
-from studiolo.environments.uv_program import Uv, quote
+from studiolo.environments.uv_failure import quote
+from studiolo.environments.uv_program import Uv
 from studiolo.problem import Problem, WrongInput
 from studiolo.process import ProgramFailed
 

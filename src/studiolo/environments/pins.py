@@ -10,10 +10,11 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import cast
+from urllib.parse import unquote
 
 from packaging.markers import default_environment
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
+from packaging.utils import canonicalize_name, parse_sdist_filename, parse_wheel_filename
 
 _OPTION = re.compile(r"\s+--hash[= ](\S+)")
 _HASH = re.compile(r"[a-z0-9]+:[0-9a-f]+")
@@ -66,6 +67,15 @@ def marker_environment(python: str) -> dict[str, str]:
         "python_version": short,
         "platform_machine": platform.machine(),
     }
+
+
+def version_in(url: str) -> str:
+    """The version that a file's name says; empty where it says none."""
+    name = unquote(url.partition("#")[0].rsplit("/", 1)[-1])
+    try:
+        return str(parse_wheel_filename(name)[1] if name.endswith(".whl") else parse_sdist_filename(name)[1])
+    except ValueError:
+        return ""
 
 
 def parse(text: str, python: str | None = None) -> tuple[Pin, ...]:

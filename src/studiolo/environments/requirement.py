@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from studiolo.environments.pins import Pin, pinned, split_hashes
-from studiolo.problem import Problem, WrongInput
+from studiolo.problem import Problem, StudioloError, WrongInput
 
 _VCS = re.compile(r"(?:^|@\s*)(?:git|hg|svn|bzr)\+", re.IGNORECASE)
 _PATH = re.compile(
@@ -32,6 +33,11 @@ class Wanted:
     @property
     def text(self) -> str:
         return str(self.requirement)
+
+    @property
+    def line(self) -> str:
+        """It with its hashes, as a requirements file has it."""
+        return " ".join([self.text, *(f"--hash={each}" for each in self.hashes)])
 
     @property
     def pin(self) -> Pin | None:
@@ -59,6 +65,18 @@ class Wanted:
             over_http = requirement.url.lower().startswith(("http:", "https:"))
             raise WrongInput((None if over_http else _refusal(line, where)) or _foreign(requirement, where))
         return cls(requirement, where, hashes)
+
+
+def wanted_all(lines: Iterable[str], where: str) -> tuple[tuple[Wanted, ...], list[Problem]]:
+    """Each line of the list `where`, and what is wrong with those that are no requirements."""
+    found: list[Wanted] = []
+    problems: list[Problem] = []
+    for number, line in enumerate(lines):
+        try:
+            found.append(Wanted.parse(line, f"{where}[{number}]"))
+        except StudioloError as error:
+            problems.extend(error.problems)
+    return tuple(found), problems
 
 
 def _is_plain_https(url: str) -> bool:

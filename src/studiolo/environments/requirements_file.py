@@ -1,7 +1,7 @@
 """A repository's requirements file, read with care: what it may say and what it may not.
 
-It says which packages. It does not say where this machine downloads from, and it reads no file outside its
-repository: a repository may come from anybody.
+It says which packages, and may name indexes to take them from. It reads no file outside its repository: a repository
+may come from anybody.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from studiolo.environments import package_index
+from studiolo.environments.kind import Index
 from studiolo.environments.repository_file import read_text
 from studiolo.environments.requirement import Wanted, shown
 from studiolo.problem import Problem, StudioloError, WrongInput
@@ -20,7 +22,8 @@ _OPTION = re.compile(r"^(--[a-z-]+|-[a-zA-Z])(?:\s*=\s*|\s+|(?<=^-[a-zA-Z])|$)(.
 _INCLUDE = {"-r", "--requirement"}
 _CONSTRAIN = {"-c", "--constraint"}
 _EDITABLE = {"-e", "--editable"}
-_INDEX = {"-i", "--index-url", "--extra-index-url", "-f", "--find-links", "--no-index", "--trusted-host", "--pypi-url"}
+_INDEX = {"-i": True, "--index-url": True, "--pypi-url": True, "--extra-index-url": False}
+_REFUSED = {"-f", "--find-links", "--no-index", "--trusted-host"}
 # They choose between files of the same version, or speak to pip alone: the lock's hashes cover all files.
 _IGNORED = {"--pre", "--prefer-binary", "--no-binary", "--only-binary", "--require-hashes", "--use-feature"}
 _DEPTH = 10
@@ -34,6 +37,9 @@ class RequirementsFile:
     constraints: tuple[Wanted, ...]
     itself: bool
     """It asks for the repository's own package (`-e .`)."""
+    indexes: tuple[Index, ...]
+    files: tuple[Path, ...]
+    """All that were read."""
 
     @property
     def locked(self) -> bool:
@@ -47,7 +53,13 @@ class RequirementsFile:
         reading.follow(path, constraining=False, depth=0, where="")
         if reading.problems:
             raise WrongInput(*reading.problems)
-        return cls(tuple(reading.wanted), tuple(reading.constraints), reading.itself)
+        return cls(
+            tuple(reading.wanted),
+            tuple(reading.constraints),
+            reading.itself,
+            tuple(reading.indexes),
+            tuple(dict.fromkeys(reading.files)),
+        )
 
 
 class _Reading:
@@ -57,6 +69,8 @@ class _Reading:
         self.wanted: list[Wanted] = []
         self.constraints: list[Wanted] = []
         self.itself = False
+        self.indexes: list[Index] = []
+        self.files: list[Path] = []
         self.problems: list[Problem] = []
 
     def follow(self, path: Path, *, constraining: bool, depth: int, where: str) -> None:
@@ -68,6 +82,7 @@ class _Reading:
         except StudioloError as error:
             self.problems.extend(error.problems)
             return
+        self.files.append(path)
         name = os.path.relpath(path, self._root)
         for number, line in _logical_lines(text):
             self._line(line, f"{name}:{number}:1", path, constraining, depth)
@@ -99,11 +114,18 @@ class _Reading:
                 )
             )
         elif option in _INDEX:
+            try:
+                index = package_index.declared(value, _INDEX[option], where)
+            except StudioloError as error:
+                self.problems.extend(error.problems)
+            else:
+                self.indexes += [index] if index is not None else []
+        elif option in _REFUSED:
             self.problems.append(
                 Problem(
-                    "index-in-requirements",
-                    f"{option} is not taken from a repository: where this machine downloads from is its owner's choice",
-                    "remove the line; the owner sets UV_DEFAULT_INDEX or UV_INDEX before `studiolo up`",
+                    "index-in-file",
+                    f"{option} is not taken from a repository: such a place vouches for nothing",
+                    "remove the line; name an index with --extra-index-url, or in environment.indexes",
                     where,
                 )
             )

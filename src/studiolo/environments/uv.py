@@ -9,17 +9,14 @@ There is no pip inside: a generation is immutable, and packages are added by ask
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import os
-import re
 import sysconfig
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from studiolo.environments import uv_lockfile, uv_sources
-from studiolo.environments.build_log import BuildLog
+from studiolo.environments import package_index, python_packages, uv_export, uv_install, uv_lockfile, uv_sources
 from studiolo.environments.interpreter import Interpreter, Interpreters, Wish
 from studiolo.environments.kind import (
     Activation,
@@ -32,20 +29,17 @@ from studiolo.environments.kind import (
     Report,
     Request,
 )
-from studiolo.environments.pins import Pin, parse, render
+from studiolo.environments.pins import Pin, parse, render, version_in
 from studiolo.environments.repository_file import read_text
-from studiolo.environments.requirement import Wanted
-from studiolo.environments.uv_program import Uv, explain
-from studiolo.problem import Problem, StudioloError, WrongInput
-from studiolo.process import ProgramFailed, run
+from studiolo.environments.requirement import Wanted, wanted_all
+from studiolo.environments.uv_program import Uv
+from studiolo.environments.uv_resolve import Task, resolve
+from studiolo.environments.uv_sources import Declared, Place
+from studiolo.environments.uv_upgrade import preference
+from studiolo.problem import WrongInput
 
 DEFAULT_PACKAGES = ("pandas", "scikit-learn", "matplotlib")
 KERNEL = "ipykernel"
-
-_RESOLVE_TIMEOUT = 900.0
-_INSTALL_TIMEOUT = 3600.0
-_COMPILE_TIMEOUT = 900.0
-_GLANCE = 0.2
 
 
 class UvKind:
@@ -53,7 +47,8 @@ class UvKind:
 
     name = "uv"
     in_place = False
-    exports: tuple[ExportFormat, ...] = ("requirements",)
+    exports: tuple[ExportFormat, ...] = ("pylock", "requirements", "dockerfile", "flake")
+    # Byte code is compiled after the build and by whoever imports first; compiled by the build it is the same.
     unlike: tuple[str, ...] = ("*/__pycache__/*", "build.log", "build.json")
 
     def __init__(self, cache: Path) -> None:
@@ -63,115 +58,60 @@ class UvKind:
 
     def detect(self, folder: Path) -> Detection | None:
         name = uv_sources.find(folder)
-        return Detection(self.name, f"{name} found", name) if name else None
+        if name is None:
+            return None
+        says = f"{name} says in a comment what it needs" if name.endswith(".py") else f"{name} found"
+        return Detection(self.name, says, name)
 
     def inputs(self, request: Request) -> Mapping[str, str]:
-        root, folder = _folders(request)
-        name = uv_sources.find(folder) if folder else None
-        if root is None or folder is None or name is None:
+        place = uv_sources.choose(request)
+        if place is None:
             return {}
-        files = [folder / each for each in (name, "pyproject.toml", ".python-version")]
         return {
-            os.path.relpath(path, root): hashlib.sha256(read_text(root, path).encode()).hexdigest()
-            for path in files
-            if path.is_file()
+            os.path.relpath(path, place.root): hashlib.sha256(read_text(place.root, path).encode()).hexdigest()
+            for path in uv_sources.read(place, python=request.python is None).files
         }
 
     async def lock(self, request: Request, report: Report) -> Lock:
-        root, folder = _folders(request)
-        name = uv_sources.find(folder) if folder else None
-        if root and folder and request.python is None:
-            wish = uv_sources.python_wish(root, folder)
-        else:
-            wish = Wish(request.python, "environment.python") if request.python else None
+        place = uv_sources.choose(request)
+        declared = uv_sources.read(place, python=request.python is None) if place else Declared()
+        wish = Wish(request.python, "environment.python") if request.python else declared.python
         interpreter = await self._interpreters.choose(
             wish, lambda: report(Progress(f"downloading Python {wish.text if wish else ''}"))
         )
-        asked = _asked(request.packages)
-        facts: dict[str, Any] = {"source": name or ("packages" if asked else "default")}
-        pins: tuple[Pin, ...] = ()
-        declared = uv_sources.Declared(())
-        if name == "uv.lock" and root and folder:
-            report(Progress("reading uv.lock"))
-            pins = await uv_lockfile.export(self._uv, root, folder, interpreter)
-            if indexes := uv_lockfile.indexes(root, folder):
-                facts["indexes"] = list(indexes)
-        elif name and root and folder:
-            declared = uv_sources.read(root, folder, name)
-            if declared.locked:
-                pins = parse("".join(f"{_line(each)}\n" for each in declared.wanted), interpreter.version)
-                declared = uv_sources.Declared((), declared.constraints)
-        elif not asked:
-            asked = [Wanted.parse(each, "the default environment") for each in DEFAULT_PACKAGES]
-        wanted = [*declared.wanted, *asked]
+        asked, problems = wanted_all(request.packages, "environment.packages")
+        if problems:
+            raise WrongInput(*problems)
+        pins = await self._fixed(place, declared, interpreter, report) if place else ()
+        wanted = asked if declared.locked else (*declared.wanted, *asked)
+        if place is None and not asked:
+            wanted, _ = wanted_all(DEFAULT_PACKAGES, "the default environment")
+        indexes = package_index.merged(request.indexes, declared.indexes)
+        used = package_index.merged(indexes, (Index(origin.url) for origin in declared.origins))
+        keep = preference(
+            request.previous,
+            request.upgrade,
+            place=place,
+            fixed=[pin.name for pin in pins],
+            free=[each.name for each in wanted],
+            indexes=used,
+        )
         if KERNEL not in {each.name for each in wanted} | {pin.name for pin in pins}:
-            wanted.append(Wanted.parse(KERNEL, "Studiolo, for notebooks"))
+            wanted = (*wanted, Wanted.parse(KERNEL, "Studiolo, for notebooks"))
+        notes = keep.notes
         if wanted:
-            pins = await self._resolve(wanted, declared.constraints, pins, interpreter, report)
+            task = Task(wanted, declared.constraints, pins, keep.pins, keep.moving, indexes, declared.origins)
+            pins, more = await resolve(self._uv, task, interpreter, report)
+            notes += more
+        facts: dict[str, Any] = {"source": place.shown if place else "packages" if asked else "default"}
+        facts |= package_index.facts(used) | ({"notes": list(notes)} if notes else {})
         return Lock(self.name, render(pins), interpreter.version, sysconfig.get_platform(), facts)
 
     async def build(self, lock: Lock, folder: Path, report: Report, indexes: Sequence[Index] = ()) -> None:
-        pins = parse(lock.text)
-        log = BuildLog(folder)
-        total = len(pins)
-        interpreter = await self._interpreters.choose(
-            Wish(lock.interpreter, ""), lambda: report(Progress(f"downloading Python {lock.interpreter}"))
-        )
-
-        def hear(line: str) -> None:
-            log.add(line)
-            if match := re.match(r"\s*(Downloading|Building) (.+)", line):
-                report(Progress(f"{match[1].lower()} {match[2]}", 0, total))
-
-        def unreachable() -> None:
-            report(Progress("the package index cannot be reached; using what was downloaded before", 0, total))
-
-        python = folder / "bin" / "python"
-        report(Progress("installing packages", 0, total))
-        try:
-            with self._uv.scratch() as scratch:
-                await self._uv.run(
-                    [
-                        *("venv", "--relocatable", "--allow-existing", "--no-project", "--no-python-downloads"),
-                        *("--python", interpreter.path, folder),
-                    ],
-                    cwd=scratch,
-                    timeout=_INSTALL_TIMEOUT,
-                    on_line=log.add,
-                )
-                requirements = scratch / "requirements.txt"
-                requirements.write_text(lock.text, encoding="utf-8")
-                watch = asyncio.create_task(_count(folder, total, report))
-                try:
-                    arguments: list[str | Path] = [
-                        # no-deps: the lock is all of it, and may be right where a package's own word is not
-                        *("pip", "install", "--require-hashes", "--no-deps", "--python", python),
-                        *_index_arguments(lock),
-                        *("--requirements", requirements),
-                    ]
-
-                    async def install(*more: str) -> None:
-                        await self._uv.run_with_cache(
-                            [*arguments, *more],
-                            cwd=scratch,
-                            timeout=_INSTALL_TIMEOUT,
-                            on_line=hear,
-                            unreachable=unreachable,
-                        )
-
-                    try:
-                        await install()
-                    except ProgramFailed as error:
-                        # The lock may name what was released a moment ago, which a remembered index does not know yet.
-                        if error.completed is None or "there is no version of" not in error.completed.output:
-                            raise
-                        await install("--refresh")
-                finally:
-                    watch.cancel()
-                    await asyncio.gather(watch, return_exceptions=True)
-        except ProgramFailed as error:
-            raise explain(error, {}) from error
-        task = asyncio.create_task(_compile(folder, python), name="compile Python files")
+        interpreter = await self._interpreter(lock, report)
+        places = _indexes(lock, indexes)
+        await uv_install.install(self._uv, lock.text, len(parse(lock.text)), interpreter, folder, report, places)
+        task = asyncio.create_task(uv_install.compile_modules(folder), name="compile Python files")
         self._compiling.add(task)
         task.add_done_callback(self._compiling.discard)
 
@@ -201,121 +141,41 @@ class UvKind:
             interpreter=str(folder / "bin" / "python"),
         )
 
-    async def export(self, lock: Lock, form: ExportFormat) -> Mapping[str, str]:
-        return {"requirements.txt": lock.text}
-
     def describe(self, lock: Lock, folder: Path | None = None) -> tuple[Package, ...]:
-        return tuple(Package(pin.name, pin.version or pin.url.rsplit("/", 1)[-1]) for pin in parse(lock.text))
+        site = next(folder.glob("lib/python*/site-packages"), None) if folder else None
+        there = python_packages.installed(site) if site else {}
+        found = []
+        for pin in parse(lock.text):
+            known = there.get(pin.name)
+            version = known.version if known else pin.version or version_in(pin.url)
+            licence = known.licence if known else ""
+            found.append(Package(pin.name, version, licence, python_packages.purl(pin.name, version)))
+        return tuple(found)
 
-    async def _resolve(
-        self,
-        wanted: list[Wanted],
-        constraints: Iterable[Wanted],
-        pins: tuple[Pin, ...],
-        interpreter: Interpreter,
-        report: Report,
+    async def export(self, lock: Lock, form: ExportFormat, indexes: Sequence[Index] = ()) -> Mapping[str, str]:
+        places = _indexes(lock, indexes)
+        if form == "pylock":
+            return await uv_export.pylock(self._uv, lock, await self._interpreter(lock, lambda _: None), places)
+        return {"requirements": uv_export.requirements, "dockerfile": uv_export.dockerfile, "flake": uv_export.flake}[
+            form
+        ](lock, places)
+
+    async def _fixed(
+        self, place: Place, declared: Declared, interpreter: Interpreter, report: Report
     ) -> tuple[Pin, ...]:
-        """`pins` and whatever else `wanted` needs beside them. Hashes that somebody wrote down are kept."""
-        report(Progress(f"resolving {len(wanted)} requirements"))
-        with self._uv.scratch() as scratch:
-            (scratch / "wanted.in").write_text("".join(f"{each.text}\n" for each in wanted), encoding="utf-8")
-            limits = [f"{each.text}\n" for each in constraints] + [
-                f"{pin.name}=={pin.version}\n" for pin in pins if pin.version
-            ]
-            (scratch / "limits.in").write_text("".join(limits), encoding="utf-8")
-            output = scratch / "resolved.txt"
-            try:
-                await self._uv.run_with_cache(
-                    [
-                        *("pip", "compile", "--generate-hashes", "--no-header", "--no-annotate", "--quiet"),
-                        *("--no-python-downloads", "--python", interpreter.path),
-                        *("--constraints", "limits.in", "--output-file", output, "wanted.in"),
-                    ],
-                    cwd=scratch,
-                    timeout=_RESOLVE_TIMEOUT,
-                    unreachable=lambda: report(
-                        Progress("the package index cannot be reached; using what was downloaded before")
-                    ),
-                )
-            except ProgramFailed as error:
-                raise explain(error, {each.name: each.where for each in wanted}) from error
-            resolved = parse(output.read_text(encoding="utf-8"), interpreter.version)
-        known = {pin.name: pin for pin in pins}
-        written = {each.name: each.hashes for each in wanted if each.hashes}
-        for pin in resolved:
-            known.setdefault(pin.name, Pin(pin.name, pin.version, pin.url, written.get(pin.name, pin.hashes)))
-        return tuple(known[name] for name in sorted(known))
+        """What the repository has locked itself."""
+        if place.is_uv_lock:
+            report(Progress(f"reading {place.shown}"))
+            return await uv_lockfile.export(self._uv, place.root, place.path, interpreter)
+        if declared.locked:
+            return parse("".join(f"{each.line}\n" for each in declared.wanted), interpreter.version)
+        return ()
+
+    async def _interpreter(self, lock: Lock, report: Report) -> Interpreter:
+        wish = Wish(lock.interpreter, "the lock")
+        return await self._interpreters.choose(wish, lambda: report(Progress(f"downloading Python {lock.interpreter}")))
 
 
-async def _compile(folder: Path, python: Path) -> None:
-    """Compile all modules in the background, politely: a person is already starting a notebook meanwhile.
-
-    It takes four times as long as installing, and what is imported before its turn compiles itself. It may be killed
-    at any time. The program's working folder stays the same while the generation is renamed, so all paths are
-    relative to it. What does not compile (a template, another Python's syntax) is nobody's mistake; tests are left
-    out, being half of the time.
-    """
-    argv = [str(python), "-I", "-S", "-m", "compileall", "-q", "-j", "1", "-x", "/tests?/", "lib"]
-    with contextlib.suppress(ProgramFailed):
-        await run(argv, cwd=folder, env={}, timeout=_COMPILE_TIMEOUT, check=False, background=True)
-
-
-async def _count(folder: Path, total: int, report: Report) -> None:
-    """Tell how many packages have been installed, as they appear."""
-    seen = 0
-    while seen < total:
-        await asyncio.sleep(_GLANCE)
-        now = sum(1 for _ in folder.glob("lib/python*/site-packages/*.dist-info"))
-        if now > seen:
-            seen = now
-            report(Progress("installing packages", min(seen, total), total))
-
-
-def _folders(request: Request) -> tuple[Path | None, Path | None]:
-    """The repository, and the folder in it that the environment is declared in."""
-    if request.folder is None or request.project is None:
-        return request.folder, request.folder
-    folder = request.folder / request.project
-    if not folder.resolve().is_relative_to(request.folder.resolve()) or not folder.is_dir():
-        raise WrongInput(
-            Problem(
-                "project-missing",
-                f"there is no folder {request.project} in the repository",
-                "name a folder that holds a pyproject.toml or requirements.txt",
-                "environment.project",
-            )
-        )
-    if uv_sources.find(folder) is None:
-        raise WrongInput(
-            Problem(
-                "project-missing",
-                f"{request.project} holds no uv.lock, requirements.lock, pyproject.toml with dependencies "
-                "or requirements.txt",
-                "name a folder that does",
-                "environment.project",
-            )
-        )
-    return request.folder, folder
-
-
-def _asked(packages: Iterable[str]) -> list[Wanted]:
-    found: list[Wanted] = []
-    problems: list[Problem] = []
-    for index, text in enumerate(packages):
-        try:
-            found.append(Wanted.parse(text, f"environment.packages[{index}]"))
-        except StudioloError as error:
-            problems.extend(error.problems)
-    if problems:
-        raise WrongInput(*problems)
-    return found
-
-
-def _line(wanted: Wanted) -> str:
-    return " ".join([wanted.text, *(f"--hash={each}" for each in wanted.hashes)])
-
-
-def _index_arguments(lock: Lock) -> list[str]:
-    """Further places to download from. The hashes decide what is accepted, so any place will do."""
-    urls = [str(url) for url in lock.facts.get("indexes", ())]
-    return [*(f"--index={url}" for url in urls), "--index-strategy", "unsafe-best-match"] if urls else []
+def _indexes(lock: Lock, given: Sequence[Index]) -> tuple[Index, ...]:
+    """Where the lock's files may lie, with the logins that were given."""
+    return package_index.merged(package_index.remembered(lock.facts), given)

@@ -1,16 +1,20 @@
-"""A repository's uv.lock as pins, through uv itself, in a copy: the repository is never written to."""
+"""A lock that uv wrote (uv.lock, or `script.py.lock`) as pins, through uv itself, in a copy: the repository is never
+written to."""
 
 from __future__ import annotations
 
 import itertools
-import re
+import os
 from pathlib import Path
 from typing import Any
 
+from studiolo.environments import package_index, uv_script, uv_settings
 from studiolo.environments.interpreter import Interpreter
+from studiolo.environments.kind import Index
 from studiolo.environments.pins import Pin, parse
 from studiolo.environments.repository_file import read_text, read_toml
-from studiolo.environments.uv_program import Uv, explain, quote
+from studiolo.environments.uv_failure import explain, quote
+from studiolo.environments.uv_program import Uv
 from studiolo.problem import Problem, WrongInput
 from studiolo.process import ProgramFailed
 
@@ -18,26 +22,26 @@ _TIMEOUT = 120.0
 _MEMBERS = 500
 
 
-async def export(uv: Uv, root: Path, project: Path, interpreter: Interpreter) -> tuple[Pin, ...]:
+async def export(uv: Uv, root: Path, path: Path, interpreter: Interpreter) -> tuple[Pin, ...]:
     """What `uv sync` would install for this Python, the development group included, local packages left out.
 
-    The lock is taken as it is (`--frozen`), even where pyproject.toml has moved on: what somebody locked is what
-    they get. Needs no network. Raises `WrongInput` for a lock that is broken or holds what cannot be hashed.
+    `path` is the uv.lock, or the script that has a lock. It is taken as it is (`--frozen`), even where pyproject.toml
+    has moved on: what somebody locked is what they get. Needs no network. Raises `WrongInput` for a lock that is broken
+    or holds what cannot be hashed.
     """
-    shown = str((project / "uv.lock").relative_to(root))
+    shown = os.path.relpath(_lock(path), root)
     with uv.scratch() as scratch:
-        for name in ("pyproject.toml", "uv.lock"):
-            (scratch / name).write_text(read_text(root, project / name), encoding="utf-8")
-        for member in _members(project, read_toml(root, project / "pyproject.toml")):
-            copy = scratch / member.relative_to(project)
+        for each in files(root, path):
+            copy = scratch / each.relative_to(path.parent)
             copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_text(read_text(root, member), encoding="utf-8")
+            copy.write_text(read_text(root, each), encoding="utf-8")
         output = scratch / "exported.txt"
         try:
             await uv.run(
                 [
                     *("export", "--frozen", "--offline", "--no-python-downloads", "--python", interpreter.path),
                     *("--format", "requirements-txt", "--no-header", "--no-annotate", "--no-emit-local"),
+                    *(("--script", scratch / path.name) if path.name.endswith(".py") else ()),
                     *("--output-file", output, "--quiet"),
                 ],
                 cwd=scratch,
@@ -53,7 +57,7 @@ async def export(uv: Uv, root: Path, project: Path, interpreter: Interpreter) ->
                 Problem(
                     "lock-unreadable",
                     f"uv cannot read it: {quote(error.completed.output).replace(str(scratch), '.')}",
-                    "run `uv lock` in the repository and commit the result",
+                    f"run `{command(path)}` in the repository and commit the result",
                     shown,
                 )
             ) from error
@@ -68,12 +72,30 @@ async def export(uv: Uv, root: Path, project: Path, interpreter: Interpreter) ->
     return pins
 
 
-def indexes(root: Path, project: Path) -> tuple[str, ...]:
-    """Further indexes that pyproject.toml names, such as PyTorch's: where files may lie whose hashes are locked."""
-    tool = read_toml(root, project / "pyproject.toml").get("tool", {})
-    found: Any = tool.get("uv", {}).get("index", []) if isinstance(tool, dict) else []
-    urls = [each.get("url", "") for each in found if isinstance(each, dict)] if isinstance(found, list) else []
-    return tuple(url for url in urls if isinstance(url, str) and re.fullmatch(r"https://[^/@\s]+/[^@\s]*", url))
+def files(root: Path, path: Path) -> tuple[Path, ...]:
+    """All that `export` reads: the lock, and what it was made from."""
+    if path.name.endswith(".py"):
+        return (path, _lock(path))
+    project = path.with_name("pyproject.toml")
+    members = _members(path.parent, read_toml(root, project))
+    return tuple(dict.fromkeys((path, project, *members)))
+
+
+def indexes(root: Path, path: Path) -> tuple[Index, ...]:
+    """Further indexes that these files name, such as PyTorch's: where files may lie whose hashes are locked."""
+    if path.name.endswith(".py"):
+        return uv_settings.indexes(uv_script.metadata(root, path))
+    documents = [each for each in files(root, path) if each.name == "pyproject.toml"]
+    return package_index.merged(*(uv_settings.indexes(read_toml(root, each)) for each in documents))
+
+
+def command(path: Path, upgrade: str = "") -> str:
+    """What a person types to lock anew."""
+    return f"uv lock{upgrade}" + (f" --script {path.name}" if path.name.endswith(".py") else "")
+
+
+def _lock(path: Path) -> Path:
+    return path.with_name(f"{path.name}.lock") if path.name.endswith(".py") else path
 
 
 def _members(project: Path, document: dict[str, Any]) -> list[Path]:
@@ -81,7 +103,7 @@ def _members(project: Path, document: dict[str, Any]) -> list[Path]:
     try:
         patterns = document["tool"]["uv"]["workspace"]["members"]
         found = itertools.chain.from_iterable(project.glob(f"{pattern}/pyproject.toml") for pattern in patterns)
-        return [path for path in itertools.islice(found, _MEMBERS) if ".." not in path.parts]
+        return sorted(path for path in itertools.islice(found, _MEMBERS) if ".." not in path.parts)
     except (KeyError, TypeError, ValueError, NotImplementedError):
         return []
 

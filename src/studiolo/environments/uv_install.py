@@ -1,0 +1,122 @@
+"""Pins made into a folder that holds a Python environment, by uv.
+
+The same pins give the same bytes: uv writes neither times nor the folder's path, scripts find their Python beside
+them, what is built from source is told a fixed time, and modules are compiled by their content.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from studiolo.environments.build_log import BuildLog
+from studiolo.environments.interpreter import Interpreter
+from studiolo.environments.kind import Index, Progress, Report
+from studiolo.environments.uv_failure import explain
+from studiolo.environments.uv_program import Uv
+from studiolo.environments.uv_resolve import configure
+from studiolo.process import ProgramFailed, run
+
+_TIMEOUT = 3600.0
+_COMPILE_TIMEOUT = 900.0
+_GLANCE = 0.2
+_SAME_EVERY_TIME = {"SOURCE_DATE_EPOCH": "315532800", "PYTHONHASHSEED": "0"}
+"""1980, before which no zip file can be."""
+
+
+async def install(
+    uv: Uv, text: str, total: int, interpreter: Interpreter, folder: Path, report: Report, indexes: Sequence[Index]
+) -> None:
+    """Install the `total` pins of a lock's text into the empty `folder`. Raises `StudioloError`: hash-mismatch, ..."""
+    log = BuildLog(folder)
+
+    def hear(line: str) -> None:
+        log.add(line)
+        if match := re.match(r"\s*(Downloading|Building) (.+)", line):
+            report(Progress(f"{match[1].lower()} {match[2]}", 0, total))
+
+    def unreachable() -> None:
+        report(Progress("the package index cannot be reached; using what was downloaded before", 0, total))
+
+    report(Progress("installing packages", 0, total))
+    try:
+        with uv.scratch() as scratch:
+            await uv.run(
+                [
+                    *("venv", "--relocatable", "--allow-existing", "--no-project", "--no-python-downloads"),
+                    *("--python", interpreter.path, folder),
+                ],
+                cwd=scratch,
+                timeout=_TIMEOUT,
+                on_line=log.add,
+            )
+            configure(scratch, indexes)
+            requirements = scratch / "requirements.txt"
+            requirements.write_text(text, encoding="utf-8")
+            arguments: list[str | Path] = [
+                # no-deps: the lock is all of it, and may be right where a package's own word is not
+                *("pip", "install", "--require-hashes", "--no-deps", "--python", folder / "bin" / "python"),
+                *("--requirements", requirements),
+            ]
+
+            async def attempt(*more: str) -> None:
+                await uv.run_with_cache(
+                    [*arguments, *more],
+                    cwd=scratch,
+                    timeout=_TIMEOUT,
+                    on_line=hear,
+                    env=_SAME_EVERY_TIME,
+                    indexes=indexes,
+                    unreachable=unreachable,
+                )
+
+            watch = asyncio.create_task(_count(folder, total, report))
+            try:
+                # The hashes decide what is accepted, so a file may come from any of the indexes.
+                anywhere = ("--index-strategy", "unsafe-best-match") if indexes else ()
+                try:
+                    await attempt(*anywhere)
+                except ProgramFailed as error:
+                    output = error.completed.output if error.completed else ""
+                    if "there is no version of" in output:
+                        # The lock may name what was released a moment ago, which a remembered index does not know yet.
+                        await attempt(*anywhere, "--refresh")
+                    elif indexes and "was not found in" in output:
+                        # Only so does uv say that an index wants a login.
+                        await attempt()
+                    else:
+                        raise
+            finally:
+                watch.cancel()
+                await asyncio.gather(watch, return_exceptions=True)
+    except ProgramFailed as error:
+        raise explain(error, {}) from error
+
+
+async def compile_modules(folder: Path) -> None:
+    """Compile all modules, politely: a person is already starting a notebook meanwhile.
+
+    It takes four times as long as installing, and what is imported before its turn compiles itself. It may be killed
+    at any time. The program's working folder stays the same while the generation is renamed, so all paths are
+    relative to it. What does not compile (a template, another Python's syntax) is nobody's mistake; tests are left
+    out, being half of the time. Nothing changes here any more, so the result need not be checked against its source:
+    without the source's time in it, it is the same in every build.
+    """
+    argv: list[str | Path] = [folder / "bin" / "python", "-I", "-S", "-m", "compileall", "-q", "-f", "-j", "1"]
+    argv += ["--invalidation-mode", "unchecked-hash", "-x", "/tests?/", "lib"]
+    with contextlib.suppress(ProgramFailed):
+        await run(argv, cwd=folder, env={}, timeout=_COMPILE_TIMEOUT, check=False, background=True)
+
+
+async def _count(folder: Path, total: int, report: Report) -> None:
+    """Tell how many packages have been installed, as they appear."""
+    seen = 0
+    while seen < total:
+        await asyncio.sleep(_GLANCE)
+        now = sum(1 for _ in folder.glob("lib/python*/site-packages/*.dist-info"))
+        if now > seen:
+            seen = now
+            report(Progress("installing packages", min(seen, total), total))
