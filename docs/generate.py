@@ -69,7 +69,7 @@ def client_page() -> str:
 
 def calls() -> Iterator[str]:
     """Each public method of both clients, with its signature and what it says of itself."""
-    for name, member in vars(Calls).items():
+    for name, member in (each for owner in Calls.__mro__ for each in vars(owner).items()):
         if name.startswith("_") or not (inspect.getdoc(member) and hasattr(member, "__wrapped__")):
             continue
         signature = inspect.signature(member.__wrapped__)

@@ -3,6 +3,7 @@
     $STUDIOLO_HOME/                 mode 0700
       studiolo.db                   the store
       token                         the command line's own API token, mode 0600
+      secret.key                    what people's secrets in the store are encrypted with, mode 0600
       settings.json                 what `up` was started with (port)
       generations/<id>/             built environments, immutable, shared by all workspaces
       cache/uv, cache/npm           downloads
@@ -63,6 +64,10 @@ class Layout:
     @property
     def token(self) -> Path:
         return self.home / "token"
+
+    @property
+    def secret_key(self) -> Path:
+        return self.home / "secret.key"
 
     @property
     def settings(self) -> Path:

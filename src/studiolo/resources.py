@@ -128,6 +128,14 @@ class WorkspaceCreate(Resource):
     start: bool = True
 
 
+class Secret(Resource):
+    """A secret that an account keeps. Its value is never shown."""
+
+    name: str
+    created: datetime
+    """When its value was set."""
+
+
 class Token(Resource):
     """Lets a program in: send `Authorization: token <token>` to `url`."""
 

@@ -158,7 +158,7 @@ def test_links_lead_somewhere() -> None:
 def test_files_of_an_installation_are_documented(tmp_path: Path) -> None:
     page = (DOCS / "operations.md").read_text()
     layout = Layout(tmp_path)
-    named = (layout.database, layout.token, layout.settings, layout.generations, layout.cache, layout.logs)
+    named = (layout.database, layout.token, layout.secret_key, layout.settings, layout.generations, layout.cache, layout.logs)
     assert [path.name for path in named if f"`{path.name}" not in page] == []
 
 
