@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import http.server
 import os
 import pty
 import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +23,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
+from installation import Installation, echo
 from studiolo.client import AsyncClient
 from studiolo.control.access import Access, Account
 from studiolo.control.secrets import LIMIT, Secrets
@@ -262,3 +267,52 @@ async def test_a_store_without_its_key_says_so(place: Place) -> None:
     place.layout.secret_key.write_bytes(key)
     assert await place.secrets.get(place.ada.id, "old") == CANARY
     assert len(list(place.layout.home.glob("secret.key.broken-*"))) == 3
+
+
+def test_a_private_index_gets_the_log_in_and_nobody_else(tmp_path: Path) -> None:
+    """A real installation, and an index that refuses: what goes wrong is written down in many places."""
+    installed = Installation(tmp_path / "home")
+    installed.up()
+    try:
+        installed.run("secret", "set", "company", input=CANARY)
+        with refusing_index() as (url, seen):
+            index = {"url": url, "default": True, "secret": "company"}
+            installed.make(
+                {"name": "room", "apps": [echo()], "environment": {"packages": ["canary-package"], "indexes": [index]}}
+            )
+            failed = installed.phase("room", "failed")
+            assert f"Basic {base64.b64encode(CANARY.encode()).decode()}" in seen
+        assert failed.reason is not None
+        said = failed.reason.model_dump_json()
+        for words in (("show", "room"), ("show", "room", "--json"), ("logs", "room"), ("ps",), ("status",)):
+            said += installed.run(*words).stdout
+        with installed.client() as client:
+            said += "".join(event.model_dump_json() for event in client.history("room"))
+        password = CANARY.partition(":")[2]
+        assert password not in said
+        assert password.encode() not in everything_in(installed.home)
+    finally:
+        installed.down()
+
+
+@contextmanager
+def refusing_index() -> Iterator[tuple[str, list[str]]]:
+    """A package index that knows nobody: its address, and the log-ins it was shown."""
+    seen: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(self.headers.get("authorization", ""))
+            self.send_response(403)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Not among the test's output."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/simple/", seen
+        server.shutdown()
+        thread.join()
