@@ -41,11 +41,13 @@ class AppStatus(Resource):
 
 
 class Reason(Resource):
-    """Why a workspace failed, and what to do."""
+    """Why a workspace failed, or its environment could not be had, and what to do."""
 
     code: str
     message: str
     hint: str = ""
+    log: tuple[str, ...] = ()
+    """The last lines of the build's log, where something was built."""
 
 
 class UsagePoint(Resource):
@@ -75,7 +77,15 @@ class Workspace(Resource):
     reason: Reason | None = None
     apps: tuple[AppStatus, ...]
     generation: str | None = None
-    """The environment generation's id, once locked."""
+    """The environment generation's id, once built."""
+    pinned: int | None = None
+    """The number of the generation it stays on."""
+    rescue: bool = False
+    """It runs, or is to run, in the minimal environment."""
+    renewing: bool = False
+    """Its environment is being looked at anew."""
+    trouble: Reason | None = None
+    """Why the environment that was asked for last is not the one in use."""
     environment: str = ""
     """In words: `Python 3.11, 48 packages, from uv.lock`."""
     repository: str | None = None
@@ -105,6 +115,123 @@ class Event(Resource):
     waking, idle, deleted, adopted, app-restarted, progress, ..."""
     message: str
     seconds: float | None = None
+
+
+class Generation(Resource):
+    """One numbered environment of a workspace or a template."""
+
+    number: int
+    id: str
+    kind: str
+    state: Literal["good", "bad", "left"]
+    """`bad`: its kernel does not start; `left`: rolled back from."""
+    reason: str = ""
+    current: bool = False
+    pinned: bool = False
+    built: bool
+    """Its files are there; otherwise going to it builds it again."""
+    at: datetime
+    """When it got its number."""
+    by: str
+    source: str
+    """What it was made from: a file's name, or words."""
+    inputs: dict[str, str] = {}
+    """SHA-256 of the files it was locked from."""
+    interpreter: str = ""
+    platform: str = ""
+    packages: int
+    seconds: float | None = None
+    """How long its build took."""
+    builder: str = ""
+    """The version of Studiolo that built it."""
+
+
+class Package(Resource):
+    name: str
+    version: str
+    licence: str = ""
+    purl: str = ""
+
+
+class GenerationDetail(Generation):
+    contents: tuple[Package, ...]
+    exports: tuple[str, ...] = ()
+    """What its lock can be written as for other tools."""
+    kernel: str = ""
+    """`ok`, `none`, `failed`; empty where nobody looked."""
+    preload: dict[str, str] = {}
+    """Modules to import ahead, each with why it cannot be imported; empty where it can."""
+    notes: tuple[str, ...] = ()
+
+
+class Change(Resource):
+    name: str
+    before: str
+    after: str
+    licence_before: str = ""
+    licence_after: str = ""
+
+
+class OverlayPackage(Resource):
+    """What somebody installed by hand; `active` where it is for the Python in use."""
+
+    name: str
+    version: str
+    requested: bool
+    active: bool
+
+
+class Difference(Resource):
+    """From one generation to another; with `after` None to what is in use: the current one and the overlay on top."""
+
+    before: int
+    after: int | None
+    added: tuple[Package, ...] = ()
+    removed: tuple[Package, ...] = ()
+    changed: tuple[Change, ...] = ()
+    overlay: tuple[OverlayPackage, ...] = ()
+
+
+class Exported(Resource):
+    """A lock for other tools: text by file name."""
+
+    files: dict[str, str]
+
+
+class FileDifference(Resource):
+    path: str
+    what: str
+
+
+class Verification(Resource):
+    """What came of building a generation again: a line of progress, or (`done`) the result."""
+
+    progress: str = ""
+    done: bool = False
+    same: bool = False
+    files: int = 0
+    differences: tuple[FileDifference, ...] = ()
+    seconds: float = 0.0
+
+
+class Adopted(Resource):
+    """What was taken from the overlay into the declaration."""
+
+    requirements: tuple[str, ...]
+    workspace: Workspace
+
+
+class Collected(Resource):
+    """Generations removed, or with `dry_run` those that would be."""
+
+    generations: tuple[str, ...]
+    freed: int
+    """Bytes."""
+    shared: int
+    """Bytes of theirs that other generations or the downloads hold too."""
+    kept: int
+    """How many generations stay."""
+    dry_run: bool
 
 
 class Block(Resource):

@@ -60,6 +60,7 @@ def a_place(base: Path, kind: str, tools: Path, environment: Path, folder: Path,
         socket=path,
         tools=tools,
         interpreter=str(environment / "bin/python"),
+        prefixes=(environment,),
         url=f"http://{kind}--demo--ada.localhost",
         environment="demo (Python 3)",
     )

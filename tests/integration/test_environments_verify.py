@@ -97,7 +97,7 @@ def _compile(path: Path) -> None:
         (_add, "lib/b", "only in the rebuilt one"),
         (_write, "lib/a.py", "other content"),
         (_grow, "lib/a.py", "other content, 7 bytes instead of 6"),
-        (_allow, "lib/a.py", "mode 0555 instead of 0444"),
+        (_allow, "lib/a.py", "mode 0500 instead of 0400"),
         (_lead, "bin/link", "leads to /bin/sh instead of <itself>/bin/tool"),
         (_turn, "lib/a.py", "a link instead of a file"),
     ],

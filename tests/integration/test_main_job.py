@@ -42,7 +42,7 @@ def test_run_makes_a_workspace_out_of_a_repository(installed: Installation, tmp_
     assert installed.get(token, "/api/status").status_code == 200
     kernels = installed.get(token, "/api/kernelspecs").json()
     assert list(kernels["kernelspecs"]) == ["python3"]
-    assert kernels["kernelspecs"]["python3"]["spec"]["argv"][0].startswith(str(installed.home / "generations"))
+    assert kernels["kernelspecs"]["python3"]["spec"]["argv"][0].endswith("/.studiolo/overlay/bin/python")
     contents = installed.get(token, "/api/contents").json()
     assert "requirements.txt" in [each["name"] for each in contents["content"]]
 

@@ -27,6 +27,7 @@ def place(tmp_path: Path) -> Place:
         socket=tmp_path / "app.sock",
         tools=tmp_path / "tools",
         interpreter=str(tmp_path / "env/bin/python"),
+        prefixes=(tmp_path / "env",),
         url="http://jupyterlab--demo--ada.localhost:8800",
         environment="demo (Python 3.12)",
     )

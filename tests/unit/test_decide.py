@@ -29,6 +29,7 @@ observations = st.builds(
     built=st.booleans(),
     startable=st.frozensets(st.sampled_from(APPS)),
     starts=st.integers(0, decide.STARTS_PER_RUN),
+    relock=st.booleans(),
 )
 targets: st.SearchStrategy[decide.Target] = st.sampled_from(["running", "stopped", "deleted"])
 
@@ -41,9 +42,20 @@ def test_what_is_not_wanted_is_stopped_first(observed: Observed) -> None:
 
 
 @given(observations, targets)
-def test_a_foreign_run_is_never_built_upon(observed: Observed, target: decide.Target) -> None:
+def test_a_foreign_run_goes_on_until_what_replaces_it_is_built(observed: Observed, target: decide.Target) -> None:
     if observed.runtime is not None and observed.runtime.run != "one":
-        assert isinstance(next_step(Desired(target, "one"), observed), decide.Stop)
+        step = next_step(Desired(target, "one"), observed)
+        waits = target == "running" and observed.phase != "failed" and not observed.runtime.stopping
+        ready = observed.built and observed.startable and not observed.relock
+        assert step == (decide.Build() if waits and not ready else decide.Stop())
+
+
+@given(observations)
+def test_an_environment_is_looked_at_anew_before_anything_starts(observed: Observed) -> None:
+    if observed.relock:
+        assert not isinstance(next_step(Desired("running", "one"), observed), decide.Start | decide.Ready)
+        if observed.runtime is None:
+            assert next_step(Desired("stopped", "one"), observed) == decide.Build()
 
 
 @given(observations)
@@ -83,15 +95,16 @@ class World(RuleBasedStateMachine):
         self.built = False
         self.tools: set[str] = {"lab"}
         self.starts = 0
+        self.relock = False
         self.removed = False
 
     def observed(self) -> Observed:
-        return Observed(self.phase, self.runtime, self.built, frozenset(self.tools), self.starts)
+        return Observed(self.phase, self.runtime, self.built, frozenset(self.tools), self.starts, self.relock)
 
     def carry_out(self, step: decide.Step) -> None:
         match step:
             case decide.Build():
-                self.phase, self.built = "building", True
+                self.phase, self.built, self.relock = "building", True, False
             case decide.Start(apps):
                 if self.runtime is None:
                     self.starts += 1
@@ -135,6 +148,10 @@ class World(RuleBasedStateMachine):
             self.desired = Desired("running", f"run-{self.runs}")
         else:
             self.desired = Desired(target_, self.desired.run)
+
+    @rule()
+    def somebody_wants_newer_packages(self) -> None:
+        self.relock = True
 
     @precondition(lambda self: not self.removed)
     @rule()

@@ -43,6 +43,8 @@ class Place:
     """The tools generation; None where the app needs none."""
     interpreter: str | None
     """The environment's Python; None where it has none."""
+    prefixes: tuple[Path, ...]
+    """Where that Python's software lies (`<prefix>/share/jupyter`), what counts first in front."""
     url: str
     """The app's own origin, such as http://jupyterlab--demo--ada.localhost:8800"""
     environment: str = "Python"

@@ -166,7 +166,7 @@ def _wants_language_servers(document: App) -> bool:
 
 def _share(place: Place) -> tuple[Path, ...]:
     """The environment's share/jupyter."""
-    return () if place.interpreter is None else (Path(place.interpreter).parents[1] / "share/jupyter",)
+    return tuple(prefix / "share/jupyter" for prefix in place.prefixes)
 
 
 def _need_a_server(labextensions: Path) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import typer
 from typer.core import TyperGroup
 
-from studiolo.cli import about, blocks, doctor, execute, run, up, workspaces
+from studiolo.cli import about, blocks, doctor, env, execute, run, secret, up, workspaces
 from studiolo.cli.output import note, print_problems, print_problems_json
 from studiolo.problem import Problem, StudioloError
 
@@ -23,6 +23,8 @@ app = typer.Typer(
 )
 for part in (up, run, workspaces, execute, about, doctor):
     app.add_typer(part.commands)
+app.add_typer(env.commands, name="env")
+app.add_typer(secret.commands, name="secret")
 app.add_typer(blocks.group("environment"), name="environment")
 app.add_typer(blocks.group("data"), name="data")
 app.add_typer(blocks.group("compute"), name="compute")

@@ -12,8 +12,8 @@ def examples(*lines: str) -> str:
     return "\b\n" + "\n".join(("Examples:", *(f"  {line}" for line in lines)))
 
 
-def _names(incomplete: str) -> list[str]:
-    """Workspace names for the shell's completion. Says nothing where there is nobody to ask."""
+def names(incomplete: str) -> list[str]:
+    """Workspace names, for the shell's completion. Says nothing where there is nobody to ask."""
     from studiolo.client import Client
     from studiolo.problem import StudioloError
 
@@ -26,6 +26,6 @@ def _names(incomplete: str) -> list[str]:
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-Name = Annotated[str, typer.Argument(help="The workspace's name or id.", autocompletion=_names, show_default=False)]
+Name = Annotated[str, typer.Argument(help="The workspace's name or id.", autocompletion=names, show_default=False)]
 AppName = Annotated[str | None, typer.Argument(help="The app; default: the first.")]
 NoBrowser = Annotated[bool, typer.Option("--no-browser", help="Print the link only.")]

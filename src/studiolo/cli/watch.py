@@ -55,6 +55,39 @@ def follow(client: Client, asked: Workspace, goal: Goal, live: Live, *, fresh: b
     return workspace
 
 
+def follow_renewal(client: Client, asked: Workspace, live: Live) -> Workspace:
+    """Wait until the environment that was asked for is there, and a workspace that is to run runs in it.
+
+    Raises `StudioloError` where it cannot be had; the workspace then is on the generation it had.
+    """
+    workspace = asked
+    last: int | None = None
+    try:
+        while workspace.renewing:
+            for event in client.events(workspace=asked.id, after=last, quiet=_LOOK_AGAIN):
+                last = event.id
+                if event.kind != "progress":
+                    break
+                live.now(f"{asked.name}: {event.message}")
+            workspace = client.workspace(asked.id)
+    finally:
+        live.clear()
+    if workspace.desired == "running" and workspace.phase != "running":
+        workspace = follow(client, workspace, "running", live)
+    refuse_trouble(workspace)
+    return workspace
+
+
+def refuse_trouble(workspace: Workspace) -> None:
+    """Raise what stood in the way of the environment that was asked for, with the end of the build's log."""
+    trouble = workspace.trouble
+    if trouble is None:
+        return
+    kept = f"\n{workspace.name} stays in the environment it had" if workspace.generation else ""
+    log = "".join(f"\n  | {line}" for line in trouble.log)
+    raise StudioloError(Problem(trouble.code, f"{trouble.message}{log}{kept}", trouble.hint))
+
+
 def follow_deletion(client: Client, asked: Workspace) -> None:
     """Wait until the workspace is gone. Raises `StudioloError` with the reason where deleting fails."""
     # One that had failed before says so until its deletion has begun.

@@ -89,7 +89,9 @@ def show(name: Name, json: Json = False) -> None:
             ("repository", found.repository or ""),
             ("home", found.home),
             ("environment", found.environment),
-            ("generation", found.generation or ""),
+            ("generation", (found.generation or "") + (f" (pinned: {found.pinned})" if found.pinned else "")),
+            ("rescue", "yes" if found.rescue else ""),
+            ("trouble", found.trouble.message if found.trouble else ""),
             (
                 "stages",
                 ", ".join(f"{each.name} {each.seconds:.1f} s" for each in found.stages if each.seconds is not None),
@@ -155,14 +157,21 @@ def stop(name: Name, no_wait: NoWait = False, json: Json = False) -> None:
     _done(workspace, "stopping" if no_wait else workspace.phase, json)
 
 
-@commands.command(epilog=examples("studiolo start analysis"))
-def start(name: Name, no_wait: NoWait = False, json: Json = False) -> None:
+@commands.command(epilog=examples("studiolo start analysis", "studiolo start analysis --rescue"))
+def start(
+    name: Name,
+    rescue: Annotated[
+        bool, typer.Option("--rescue", help="In a minimal environment that always starts; the home is there.")
+    ] = False,
+    no_wait: NoWait = False,
+    json: Json = False,
+) -> None:
     """Start a stopped or failed workspace and show its stages."""
     from studiolo.cli.watch import follow
     from studiolo.client import Client
 
     with Client.local() as client:
-        workspace = client.start(name)
+        workspace = client.start(name, rescue=rescue)
         if not no_wait:
             workspace = follow(client, workspace, "running", Live(quiet=json))
     _done(workspace, "starting" if no_wait else workspace.phase, json)
@@ -170,14 +179,19 @@ def start(name: Name, no_wait: NoWait = False, json: Json = False) -> None:
 
 @commands.command(epilog=examples("studiolo restart analysis"))
 def restart(name: Name, no_wait: NoWait = False, json: Json = False) -> None:
-    """Stop a workspace where it runs, and start it."""
-    from studiolo.cli.watch import follow
+    """Start a workspace anew, in the environment its repository asks for now.
+
+    It goes on running until that is built. Where it cannot be built, it starts in the environment it had.
+    """
+    from studiolo.cli.watch import follow, refuse_trouble
     from studiolo.client import Client
 
     with Client.local() as client:
         workspace = client.restart(name)
         if not no_wait:
             workspace = follow(client, workspace, "running", Live(quiet=json))
+    if not no_wait:
+        refuse_trouble(workspace)
     _done(workspace, "restarting" if no_wait else workspace.phase, json)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from studiolo.client.call import Call, Stream, endpoint, stream
-from studiolo.names import is_name
-from studiolo.problem import NotFound, Problem
+from studiolo.client.environments import EnvironmentCalls
+from studiolo.client.paths import word, workspace_path
+from studiolo.client.secrets import SecretCalls
 from studiolo.resources import (
     Account,
     Block,
@@ -30,7 +31,7 @@ class LogLine(Resource):
     text: str
 
 
-class Calls:
+class Calls(EnvironmentCalls, SecretCalls):
     """What a client can ask for. Errors are `StudioloError`; those a call expects are named where it is described."""
 
     @endpoint
@@ -77,9 +78,12 @@ class Calls:
         return Call("DELETE", workspace_path(ref), Workspace, query={"purge": purge})
 
     @endpoint
-    def start(self, ref: str) -> Call[Workspace]:
-        """Wish it running; changes nothing where it runs. Returns before it is ready."""
-        return Call("POST", workspace_path(ref, "start"), Workspace)
+    def start(self, ref: str, *, rescue: bool = False) -> Call[Workspace]:
+        """Wish it running; changes nothing where it runs. Returns before it is ready.
+
+        `rescue`: in a minimal environment that needs nothing to be built, anew where it runs.
+        """
+        return Call("POST", workspace_path(ref, "start"), Workspace, query={"rescue": rescue or None})
 
     @endpoint
     def stop(self, ref: str) -> Call[Workspace]:
@@ -155,20 +159,8 @@ class Calls:
         return Stream(workspace_path(ref, "logs"), _log_line, query=query)
 
 
-def workspace_path(ref: str, *more: str) -> str:
-    """Raises `NotFound` for what no workspace can be called."""
-    return "/".join(("/workspaces", _word(ref, "workspace"), *more))
-
-
 def _block(kind: BlockKind, name: str) -> str:
-    return f"/blocks/{kind}/{_word(name, kind)}"
-
-
-def _word(text: str, what: str) -> str:
-    # Servers decode %2F before they route, so quoting alone would let `demo/history` or `..` mean something else.
-    if not is_name(text):
-        raise NotFound(Problem(f"{what}-unknown", f"there is no {what} {text[:80]!r}, nor could one have that name"))
-    return text
+    return f"/blocks/{kind}/{word(name, kind)}"
 
 
 def _event(line: str) -> Event | None:

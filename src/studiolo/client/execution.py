@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from studiolo.client.address import PREFIX, Address
 from studiolo.client.call import described, failure
-from studiolo.client.calls import workspace_path
+from studiolo.client.paths import workspace_path
 from studiolo.problem import Problem, Unavailable
 from studiolo.resources import ProblemDetails
 

@@ -9,60 +9,46 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import structlog
-from sqlalchemy import func, select
+from packaging.utils import canonicalize_name
 
 from studiolo.apps.app import AppKind
 from studiolo.backends.backend import Backend, Observation
-from studiolo.control import repository
+from studiolo.control import repository, setup, software
 from studiolo.control.access import Access
 from studiolo.control.journal import Journal
 from studiolo.control.launch import Room, can_write, compose, wanted_tools
 from studiolo.control.queue import FairQueue
+from studiolo.control.renewal import Relock, Renewal, Renewed
+from studiolo.control.software import Software
+from studiolo.control.subject import Subject, as_reason, new_run
 from studiolo.control.tools import ToolInstaller
-from studiolo.environments.generations import Generation, Generations
-from studiolo.environments.kind import Kind, Progress, Report, Request
-from studiolo.environments.kinds import detect
+from studiolo.environments import overlay
+from studiolo.environments.kind import Progress, Report
 from studiolo.layout import Layout
 from studiolo.problem import Problem, StudioloError
 from studiolo.resources import Phase
-from studiolo.spec.document import Resolved
 from studiolo.store.database import Store
-from studiolo.store.tables import AccountRow, WorkspaceGenerationRow, WorkspaceRow
+from studiolo.store.tables import WorkspaceRow
 
 log = structlog.get_logger()
-
-# How people are told what an environment was made from, where that is not a file.
-_SOURCES = {"default": "the default packages", "packages": "the packages in studiolo.yaml"}
 
 STOP_GRACE = 10.0
 """Seconds between asking the processes to end and killing them."""
 _POLL = 0.03
-RESCUE = (
+HOME_FULL = (
     "rescue mode: the home is full or cannot be written, so settings are kept outside it until the next start; "
     "free some space, then restart"
 )
 
-
-@dataclass(frozen=True)
-class Subject:
-    """The workspace a step is about, as loaded; `run` and `document` are what the step was decided on."""
-
-    id: str
-    name: str
-    owner_id: str
-    owner: str
-    backend: str
-    run: str
-    phase: Phase
-    document: Resolved
-    generation: str | None
-    desired: str
-    purge: bool
+RESCUE = (
+    "rescue mode: a minimal environment, without what was installed by hand and without your settings; your files are "
+    "all there, and `studiolo restart` goes back to the workspace's own environment"
+)
 
 
 @dataclass
@@ -72,8 +58,7 @@ class Steps:
     journal: Journal
     access: Access
     backends: Mapping[str, Backend]
-    generations: Generations
-    environments: Mapping[str, Kind]
+    renewal: Renewal
     apps: Mapping[str, AppKind]
     tools: ToolInstaller
     queue: FairQueue
@@ -81,59 +66,98 @@ class Steps:
     clock: Callable[[], float]
     progress: dict[str, str] = field(default_factory=dict)
     """What each workspace is doing right now, in words."""
+    _preparing: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def build(self, subject: Subject) -> None:
-        """Fetch the repository, lock, build, and have the tools of at least one app."""
+        """Fetch the repository, renew the environment, and have the tools of at least one app.
+
+        Where the environment cannot be had, it stays on the generation it has, and `trouble` says why.
+        """
         async with self.queue.turn(subject.owner, self._queued(subject)):
-            await self._enter(subject, "building", stages=[])
+            if subject.phase not in ("running", "stopped", "failed"):
+                await self._enter(subject, "building", stages=[])
             home = self.layout.workspace_home(subject.id)
             home.mkdir(parents=True, exist_ok=True)
-            tools = asyncio.create_task(self._any_tools(subject))
+            tools = asyncio.create_task(self._any_tools(subject)) if subject.desired == "running" else None
             try:
-                generation = await self._environment(subject, home)
-                if not tools.done():
-                    self._say(subject, "installing JupyterLab and VS Code for the first time")
-                await tools
+                renewed = None if subject.rescue else await self._renew_or_give_up(subject, home)
+                if tools is not None:
+                    if not tools.done():
+                        self._say(subject, "installing JupyterLab and VS Code for the first time")
+                    await tools
             finally:
-                tools.cancel()
+                if tools is not None:
+                    tools.cancel()
+                self.progress.pop(subject.id, None)
+            if renewed is not None:
+                await self._renewed(subject, renewed)
+
+    async def _renew_or_give_up(self, subject: Subject, home: Path) -> Renewed:
+        try:
+            return await self._renew(subject, home)
+        except StudioloError as error:
+            # somebody waits for an answer: neither what cannot be had nor what could not be reached is tried for ever
+            await self._trouble(subject, {**as_reason(error.problem), "log": list(self.renewal.log_end(subject.id))})
             async with self.store.write() as session:
                 row = await session.get_one(WorkspaceRow, subject.id)
                 if row.run == subject.run:
-                    row.generation = generation.id
+                    row.relock = None
+            raise StudioloError(*error.problems) from error
 
-    async def _environment(self, subject: Subject, home: Path) -> Generation:
-        report = self._reporting(subject)
-        begun = self._now()
+    async def _renew(self, subject: Subject, home: Path) -> Renewed:
         folder = await repository.ensure(subject.document.repository, home)
-        asked = subject.document.environment
-        request = Request(folder, asked.project, asked.packages, asked.python)
-        detection = detect(folder if folder is None or asked.project is None else folder / asked.project)
-        kind = self.environments[detection.kind]
-        lock = await kind.lock(request, report)
-        source = _SOURCES.get(lock.facts.get("source", ""), lock.facts.get("source", detection.reason))
-        await self._stage(subject, "locked", begun, source)
-        begun = self._now()
-        found = self.generations.find(lock.id)
-        generation = found or await self.generations.build(lock, report)
-        words = f"Python {lock.interpreter}, {generation.packages} packages, from {source}"
-        await self._stage(subject, "built", begun, f"{generation.packages} packages" + (", shared" if found else ""))
+        asked, tenant = subject.document.environment, subject.tenant
+        relock = Relock.of(subject.relock) if subject.relock is not None else None
+
+        async def stage(name: str, begun: float, words: str) -> None:
+            await self._stage(subject, name, begun, words)
+
+        try:
+            renewed = await self.renewal.renew(tenant, asked, folder, relock, self._reporting(subject), stage)
+        except StudioloError as error:
+            fallback = await self.renewal.fallback(tenant)
+            if fallback is None:
+                raise
+            await self._trouble(subject, {**as_reason(error.problem), "log": list(self.renewal.log_end(subject.id))})
+            words = f"the environment stays on generation {fallback.number}: {error.problem}"
+            await self._record(subject, "environment-failed", words)
+            return replace(fallback, notes=(words,))
+        await self._trouble(subject, None)
+        if relock is not None and relock.adopted:
+            await asyncio.to_thread(self._drop_adopted, home, renewed)
+        return renewed
+
+    def _drop_adopted(self, home: Path, renewed: Renewed) -> None:
+        """What the generation has now, in the version that somebody installed, is not needed in the overlay too."""
+        kind, generation = self.renewal.kinds[renewed.generation.kind], renewed.generation
+        there = {
+            canonicalize_name(each.name): each.version for each in kind.describe(generation.lock, generation.folder)
+        }
+        installed = [each for each in overlay.packages(home) if not each.editable]
+        doubled = [each.name for each in installed if there.get(canonicalize_name(each.name)) == each.version]
+        overlay.remove(home, doubled)
+
+    async def _renewed(self, subject: Subject, renewed: Renewed) -> None:
+        """Take it. A run that goes on meanwhile is replaced by a new one, if its environment is another now."""
+        generation = renewed.generation
+        version = f"Python {generation.lock.interpreter}, " if generation.lock.interpreter else ""
         async with self.store.write() as session:
             row = await session.get_one(WorkspaceRow, subject.id)
-            row.environment = words
-            last = await session.scalar(
-                select(WorkspaceGenerationRow)
-                .where(WorkspaceGenerationRow.workspace_id == subject.id)
-                .order_by(WorkspaceGenerationRow.number.desc())
-                .limit(1)
-            )
-            if last is None or last.generation != generation.id:
-                number = 1 + (last.number if last else 0)
-                session.add(
-                    WorkspaceGenerationRow(
-                        workspace_id=subject.id, number=number, generation=generation.id, at=self.clock()
-                    )
-                )
-        return generation
+            if row.run != subject.run or row.relock != subject.relock:
+                return  # meanwhile something else is asked for
+            moved = row.generation != generation.id
+            row.generation, row.relock = generation.id, None
+            row.environment = f"{version}{generation.packages} packages, from {renewed.source}"
+            row.remarks = list(renewed.notes)
+            if moved and row.phase == "running" and row.desired == "running":
+                row.run, row.phase, row.phase_since = new_run(), "pending", self.clock()
+        if moved:
+            await self._record(subject, "generation", f"generation {renewed.number}: {row.environment}")
+
+    async def _trouble(self, subject: Subject, trouble: dict[str, Any] | None) -> None:
+        async with self.store.write() as session:
+            row = await session.get_one(WorkspaceRow, subject.id)
+            row.trouble = trouble
 
     async def _any_tools(self, subject: Subject) -> None:
         """Wait until one app can be started. All are asked for; the rest join when they are there."""
@@ -176,14 +200,46 @@ class Steps:
                 await asyncio.sleep(_POLL)
             if seen is not None:
                 await self._stage(subject, "ready", begun, next(app.name for app in seen.apps if app.state == "ready"))
-                await self.ready(subject, seen, RESCUE if room.rescue else "")
+                await self.ready(subject, seen, *room.notes)
+        if subject.document.setup and not subject.prepared and not subject.rescue:
+            # beside everything else: it may take long, and people work meanwhile
+            task = asyncio.create_task(self._prepare(subject), name=f"setup of {subject.name}")
+            self._preparing.add(task)
+            task.add_done_callback(self._preparing.discard)
 
-    async def ready(self, subject: Subject, seen: Observation, note: str = "") -> None:
+    async def close(self) -> None:
+        """Give up what goes on beside the steps. `setup` that has not ended is run again at the next start."""
+        for task in self._preparing:
+            task.cancel()
+        await asyncio.gather(*self._preparing, return_exceptions=True)
+
+    async def _prepare(self, subject: Subject) -> None:
+        """Run the `setup` commands, once in a workspace's life. One that fails is told and keeps nobody from work."""
+        log_file = self.layout.workspace_logs(subject.id) / "setup.log"
+        command, status = "", 0
+        for command in subject.document.setup:
+            self._say(subject, f"setup: {command}")
+            begun = self._now()
+            status = await setup.run(self.backends[subject.backend], subject.id, command, log_file)
+            if await self._observe(subject) is None:
+                return  # it was stopped, and the command with it
+            how = "done" if status == 0 else f"failed with exit status {status}; see {log_file}"
+            await self._record(subject, "setup", f"{command}: {how}", round(self._now() - begun, 3))
+            if status != 0:
+                break
+        self.progress.pop(subject.id, None)
+        async with self.store.write() as session:
+            row = await session.get_one(WorkspaceRow, subject.id)
+            row.prepared = True
+            if status != 0:
+                row.notes = [*row.notes, f"setup failed: {command}; its output is in {log_file}"]
+
+    async def ready(self, subject: Subject, seen: Observation, *notes: str) -> None:
         async with self.store.write() as session:
             row = await session.get_one(WorkspaceRow, subject.id)
             if row.run == subject.run and row.phase != "running":
                 row.phase, row.phase_since, row.started, row.reason = "running", self.clock(), self.clock(), None
-                row.notes = [*([note] if note else []), *seen.notes]
+                row.notes = [*notes, *row.remarks, *seen.notes]
         self.progress.pop(subject.id, None)
         await self._record(subject, "running", "ready to be used")
 
@@ -215,7 +271,7 @@ class Steps:
             if row.run != subject.run or row.desired != "running":
                 return
             row.phase, row.phase_since = "failed", self.clock()
-            row.reason = {"code": problem.code, "message": problem.message, "hint": problem.hint}
+            row.reason = as_reason(problem)
         self.progress.pop(subject.id, None)
         await self._record(subject, "failed", str(problem))
 
@@ -223,6 +279,7 @@ class Steps:
         """Forget it; with `purge` its files go too. The home of one that was not purged stays where it is."""
         await self.backends[subject.backend].delete(subject.id)
         await self.access.forget(subject.id)
+        await self.renewal.lineage.forget(subject.tenant.line)
         folder = self.layout.workspace(subject.id)
         if subject.purge:
             await asyncio.to_thread(shutil.rmtree, folder, True)
@@ -237,17 +294,15 @@ class Steps:
         await self._record(subject, "deleted", f"deleted; {kept}")
 
     async def _room(self, subject: Subject, apps: frozenset[str]) -> Room:
-        assert subject.generation is not None
-        generation = self.generations.find(subject.generation)
-        if generation is None:
-            raise StudioloError(Problem("generation-missing", "its environment is gone", "studiolo restart"))
         wanted = wanted_tools(subject.document, self.apps)
         home = self.layout.workspace_home(subject.id)
         for source in subject.document.data:
             if source.folder is None:
                 (home / source.place).mkdir(parents=True, exist_ok=True)
-        kind = self.environments[generation.kind]
         places = {name: self.tools.generation(tools) if tools else None for name, tools in wanted.items()}
+        full = not await asyncio.to_thread(can_write, home)
+        software = await self._software(subject, home, full)
+        notes = [*([HOME_FULL] if full else []), *([RESCUE] if subject.rescue else [])]
         return Room(
             id=subject.id,
             run=subject.run,
@@ -255,11 +310,20 @@ class Steps:
             owner=subject.owner,
             document=subject.document,
             folder=repository.folder_of(subject.document.repository, home),
-            environment=f"Python {generation.lock.interpreter} ({subject.name})",
-            activation=kind.activate(generation.lock, generation.folder),
-            rescue=not await asyncio.to_thread(can_write, home),
+            software=software,
+            rescue=full or subject.rescue,
+            notes=tuple(notes),
             tools={name: place.folder if (place := places[name]) else None for name in apps},
         )
+
+    async def _software(self, subject: Subject, home: Path, full: bool) -> Software:
+        if subject.rescue:
+            return await software.minimal(self.tools, self.apps)
+        generation = self.renewal.generations.find(subject.generation or "")
+        if generation is None:
+            raise StudioloError(Problem("generation-missing", "its environment is gone", "studiolo restart"))
+        kind = self.renewal.kinds[generation.kind]
+        return await asyncio.to_thread(software.of, generation, kind, subject.name, None if full else home, self.layout)
 
     async def _observe(self, subject: Subject) -> Observation | None:
         for seen in await self.backends[subject.backend].observe():
@@ -311,35 +375,3 @@ class Steps:
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
-
-
-async def load_subjects(store: Store) -> list[Subject]:
-    """All workspaces, as steps see them."""
-    async with store.read() as session:
-        rows = (
-            await session.execute(
-                select(WorkspaceRow, AccountRow.name).join(AccountRow, AccountRow.id == WorkspaceRow.owner_id)
-            )
-        ).all()
-    return [
-        Subject(
-            id=row.id,
-            name=row.name,
-            owner_id=row.owner_id,
-            owner=owner,
-            backend=row.backend,
-            run=row.run,
-            phase=row.phase,  # type: ignore[arg-type]
-            document=Resolved.model_validate(row.document),
-            generation=row.generation,
-            desired=row.desired,
-            purge=row.purge,
-        )
-        for row, owner in rows
-    ]
-
-
-async def count_phases(store: Store) -> dict[str, int]:
-    async with store.read() as session:
-        found = await session.execute(select(WorkspaceRow.phase, func.count()).group_by(WorkspaceRow.phase))
-        return dict(found.tuples().all())

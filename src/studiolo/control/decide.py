@@ -3,6 +3,9 @@
 Level-triggered: nothing here remembers an event. Whatever happened while nobody looked (a crash, a reboot, a control
 plane that was away), the same inputs give the same step.
 
+A run that is to be replaced goes on until what replaces it is built, so that an environment that cannot be built takes
+nobody's work away.
+
     pending ──► building ──► starting ──► running
        ▲            │            │           │
        │            └────────────┴───────────┴──► failed (with a reason; stays until asked again)
@@ -47,11 +50,13 @@ class Observed:
     phase: Phase
     runtime: Runtime | None
     built: bool
-    """Its environment's generation is there."""
+    """Its environment's generation is there, or it needs none: in rescue."""
     startable: frozenset[str]
     """The apps whose tools are there."""
     starts: int = 0
     """How often the desired run has been started."""
+    relock: bool = False
+    """Its environment is to be looked at anew."""
 
 
 @dataclass(frozen=True)
@@ -110,13 +115,17 @@ def next_step(desired: Desired, observed: Observed) -> Step:
     if desired.target == "stopped":
         if runtime is not None:
             return Stop()
+        if observed.relock:
+            return Build()
         return Wait() if observed.phase in ("stopped", "failed") else Stopped()
     if observed.phase == "failed":
         return Stop() if runtime is not None else Wait()
-    if runtime is not None and (runtime.run != desired.run or runtime.stopping):
+    if runtime is not None and runtime.stopping:
         return Stop()
-    if not observed.built or not observed.startable:
+    if observed.relock or not observed.built or not observed.startable:
         return Build()
+    if runtime is not None and runtime.run != desired.run:
+        return Stop()
     if runtime is None:
         return Start(observed.startable) if observed.starts < STARTS_PER_RUN else Fail(code="vanished")
     missing = observed.startable - runtime.apps.keys()

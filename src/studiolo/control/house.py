@@ -17,8 +17,11 @@ from studiolo.backends.local.backend import LocalBackend
 from studiolo.control.access import Access, Account
 from studiolo.control.carry_out import STOP_GRACE, Steps
 from studiolo.control.journal import Journal
+from studiolo.control.lineage import Lineage
 from studiolo.control.queue import FairQueue
 from studiolo.control.reconcile import Reconciler
+from studiolo.control.renewal import Renewal
+from studiolo.control.secrets import Secrets
 from studiolo.control.studio import DEFAULT_BACKEND, Studio
 from studiolo.control.tools import ToolInstaller
 from studiolo.control.usage import UsageSampler
@@ -100,8 +103,7 @@ async def open_house(layout: Layout, port: int, report: Callable[[str], None]) -
             journal=journal,
             access=access,
             backends=backends,
-            generations=generations,
-            environments=environments,
+            renewal=Renewal(Lineage(store, clock), generations, environments, Secrets(store, layout, clock), layout),
             apps=APPS,
             tools=tools,
             queue=FairQueue(max(2, os.cpu_count() or 2)),
@@ -134,6 +136,7 @@ async def open_house(layout: Layout, port: int, report: Callable[[str], None]) -
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await steps.close()
             await tools.close()
             for kind in environments.values():
                 await kind.close()

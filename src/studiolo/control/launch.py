@@ -10,7 +10,7 @@ from pathlib import Path
 
 from studiolo.apps.app import AppKind, Place, Process, Tools
 from studiolo.backends.backend import AppLaunch, Launch, Mount, SeedFile
-from studiolo.environments.kind import Activation
+from studiolo.control.software import Software
 from studiolo.layout import Layout
 from studiolo.names import Label
 from studiolo.problem import Problem, StudioloError
@@ -33,12 +33,13 @@ class Room:
     document: Resolved
     folder: Path | None
     """The repository."""
-    environment: str
-    activation: Activation
+    software: Software
     tools: Mapping[str, Path | None]
     """For each app to start, by name: where its tools lie; None where it needs none."""
     rescue: bool = False
-    """The home cannot be written (full, read-only): settings lie outside it."""
+    """Settings lie outside the home: it cannot be written (full, read-only), or what is in it is not to be trusted."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of this start."""
 
 
 def compose(room: Room, layout: Layout, kinds: Mapping[str, AppKind], origin: str) -> Launch:
@@ -63,9 +64,10 @@ def compose(room: Room, layout: Layout, kinds: Mapping[str, AppKind], origin: st
             state=state,
             socket=layout.app_sockets(room.id) / f"{app.name}.sock",
             tools=room.tools[app.name],
-            interpreter=room.activation.interpreter,
+            interpreter=room.software.activation.interpreter,
+            prefixes=room.software.prefixes,
             url=app_url(origin, Label(app.name, room.name, room.owner)),
-            environment=room.environment,
+            environment=room.software.title,
         )
         process: Process = kinds[app.kind].process(app, place)
         path = ":".join([*process.path, env["PATH"]])
@@ -108,9 +110,9 @@ def variables(room: Room, home: Path, host: Mapping[str, str]) -> dict[str, str]
         "USER": room.owner,
         "LOGNAME": room.owner,
         "SHELL": "/bin/bash" if Path("/bin/bash").exists() else "/bin/sh",
-        **room.activation.env,
+        **room.software.activation.env,
         **room.document.env,
-        "PATH": ":".join([*room.activation.path, room.document.env.get("PATH", _SYSTEM_PATH)]),
+        "PATH": ":".join([*room.software.activation.path, room.document.env.get("PATH", _SYSTEM_PATH)]),
     }
 
 

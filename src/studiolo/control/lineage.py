@@ -90,7 +90,9 @@ class Lineage:
         found = next((row for row in rows if row.number == number), None)
         if found is None:
             there = f"there are {rows[0].number} to {rows[-1].number}" if rows else "there is none yet"
-            raise NotFound(Problem("generation-unknown", f"there is no generation {number}; {there}", "studiolo env ls"))
+            raise NotFound(
+                Problem("generation-unknown", f"there is no generation {number}; {there}", "studiolo env ls")
+            )
         return found
 
     async def find(self, line: Line, generation: str | None) -> NumberedGenerationRow | None:
@@ -132,11 +134,6 @@ class Lineage:
                     NumberedGenerationRow.scope == line.scope, NumberedGenerationRow.of == line.of
                 )
             )
-
-    async def lines(self) -> Sequence[NumberedGenerationRow]:
-        """Every number of everybody: what garbage collection goes by."""
-        async with self._store.read() as session:
-            return list(await session.scalars(select(NumberedGenerationRow).order_by(NumberedGenerationRow.number)))
 
 
 async def _next(session: AsyncSession, line: Line) -> int:

@@ -15,8 +15,9 @@ import structlog
 
 from studiolo.backends.backend import AppObservation, Observation
 from studiolo.control import decide
-from studiolo.control.carry_out import Steps, Subject, load_subjects
+from studiolo.control.carry_out import Steps
 from studiolo.control.launch import wanted_tools
+from studiolo.control.subject import Subject, load_subjects
 from studiolo.problem import Problem, StudioloError, Unavailable
 
 log = structlog.get_logger()
@@ -33,7 +34,7 @@ class _Work:
 
     task: asyncio.Task[None]
     step: decide.Step
-    run: str
+    subject: Subject
 
 
 class Reconciler:
@@ -101,7 +102,15 @@ class Reconciler:
                 await backend.delete(stray.id)
 
     def _give_up_if_unwanted(self, subject: Subject, work: _Work) -> None:
-        unwanted = subject.desired != "running" or subject.run != work.run
+        begun_for = work.subject
+        asked = (subject.desired, subject.run, subject.relock, subject.pinned, subject.rescue)
+        unwanted = asked != (
+            begun_for.desired,
+            begun_for.run,
+            begun_for.relock,
+            begun_for.pinned,
+            begun_for.rescue,
+        )
         if unwanted and isinstance(work.step, decide.Build | decide.Start):
             work.task.cancel()
 
@@ -116,9 +125,10 @@ class Reconciler:
                 runtime=decide.Runtime(seen.run, {app.name: app.state for app in seen.apps}, seen.stopping)
                 if seen
                 else None,
-                built=subject.generation is not None and self._steps.generations.find(subject.generation) is not None,
+                built=subject.rescue or self._steps.renewal.generations.find(subject.generation or "") is not None,
                 startable=startable,
                 starts=starts if run == subject.run else 0,
+                relock=subject.relock is not None and not subject.rescue,
             ),
         )
         if isinstance(step, decide.Wait):
@@ -126,7 +136,7 @@ class Reconciler:
         if isinstance(step, decide.Start) and seen is None:
             self._starts[subject.id] = (subject.run, (starts if run == subject.run else 0) + 1)
         task = asyncio.create_task(self._carry_out(subject, seen, step), name=f"{type(step).__name__} {subject.name}")
-        self._work[subject.id] = _Work(task, step, subject.run)
+        self._work[subject.id] = _Work(task, step, subject)
 
     async def _startable(self, subject: Subject) -> frozenset[str]:
         names = []

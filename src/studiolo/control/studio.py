@@ -18,17 +18,21 @@ from studiolo.backends.backend import Backend, Execution, LogLine
 from studiolo.control import machine
 from studiolo.control.access import Access, Account
 from studiolo.control.blocks import Library
-from studiolo.control.carry_out import Steps, count_phases
+from studiolo.control.carry_out import Steps
+from studiolo.control.collect import KEEP, collect
+from studiolo.control.environments import Environments
 from studiolo.control.reconcile import Reconciler
+from studiolo.control.subject import count_phases, new_run
 from studiolo.control.usage import UsageSampler
 from studiolo.control.view import show
 from studiolo.daemon import read_pid_file
 from studiolo.edge.edge import Edge
 from studiolo.names import LABEL_LENGTH, Label
-from studiolo.problem import Conflict, NotFound, Problem, WrongInput
+from studiolo.problem import Conflict, Denied, NotFound, Problem, WrongInput
 from studiolo.resources import (
     Block,
     BlockKind,
+    Collected,
     Event,
     Machine,
     MachineUse,
@@ -61,6 +65,9 @@ class Studio:
         self._edge = edge
         self._agent_pid = agent_pid
         self._library = Library(steps.store)
+        self.environments = Environments(steps, reconciler.wake, self._row)
+        """What may be asked of workspaces' environments."""
+        self.secrets = steps.renewal.secrets
 
     @property
     def access(self) -> Access:
@@ -91,12 +98,14 @@ class Studio:
                     document=stored,
                     created=now,
                     desired="running" if wish.start else "stopped",
-                    run=_new_run(),
+                    run=new_run(),
                     phase="pending" if wish.start else "stopped",
                     phase_since=now,
                     reason=None,
                     started=None,
                     generation=None,
+                    relock=None,
+                    pinned=None,
                     stages=[],
                     notes=[],
                 )
@@ -139,16 +148,28 @@ class Studio:
         """By id or name. Raises `NotFound`, also for what belongs to somebody else."""
         return self._show(await self._row(account, ref), account)
 
-    async def start(self, account: Account, ref: str, why: str = "asked to start") -> Workspace:
-        """Start it, in the environment it had. What runs already is left alone."""
-        return await self._ask(account, ref, why, relock=False)
+    async def start(
+        self, account: Account, ref: str, why: str = "asked to start", *, rescue: bool = False
+    ) -> Workspace:
+        """Start it, in the environment it had. What runs already is left alone, but for `rescue`: then it starts anew
+        in the minimal environment, which needs nothing to be built."""
+        if rescue:
+            return await self._ask(account, ref, "asked to start in rescue mode", rescue=True, even_if_running=True)
+        return await self._ask(account, ref, why)
 
     async def restart(self, account: Account, ref: str) -> Workspace:
-        """Start it anew; the environment is locked again, so what changed in the repository is taken up."""
+        """Start it anew; the environment is looked at again, so what changed in the repository is taken up."""
         return await self._ask(account, ref, "asked to restart", relock=True, even_if_running=True)
 
     async def _ask(
-        self, account: Account, ref: str, why: str, *, relock: bool, even_if_running: bool = False
+        self,
+        account: Account,
+        ref: str,
+        why: str,
+        *,
+        relock: bool = False,
+        rescue: bool = False,
+        even_if_running: bool = False,
     ) -> Workspace:
         found = await self._row(account, ref)
         async with self._store.write() as session:
@@ -158,7 +179,7 @@ class Studio:
             alive = row.desired == "running" and row.phase != "failed"
             asked = even_if_running or not alive
             if asked:
-                _ask_to_run(row, self._steps.clock(), relock=relock)
+                _ask_to_run(row, self._steps.clock(), relock=relock, rescue=rescue)
         if asked:
             await self._record(row, account, "asked", why)
         return await self._changed(account, row.id)
@@ -196,6 +217,8 @@ class Studio:
             if row.desired == "deleted" or (run is not None and row.run != run):
                 return
             row.desired = "stopped"
+            if row.generation is not None:
+                row.relock = None  # who stops it does not want to wait for what was being built
             if row.phase == "failed":
                 row.phase, row.reason = "stopped", None
         await self._journal.record(kind, why, account_id=owner_id, workspace=(row.id, row.name))
@@ -268,7 +291,7 @@ class Studio:
             for found in await self.workspaces(account)
             if (point := found.usage) is not None
         ]
-        generations = self._steps.generations
+        generations = self._steps.renewal.generations
         count, size = len(generations.all()), await asyncio.to_thread(generations.disk_usage)
         return machine.describe(self._steps.layout, limits, (count, size), tuple(uses))
 
@@ -289,6 +312,14 @@ class Studio:
 
     async def phases(self) -> dict[str, int]:
         return await count_phases(self._store)
+
+    async def collect(
+        self, account: Account, keep: int = KEEP, dry_run: bool = False, downloads: bool = False
+    ) -> Collected:
+        """Remove generations that nobody needs. For the owner of the installation: they are everybody's."""
+        if account.role != "owner":
+            raise Denied(Problem("not-owner", "only the owner may remove environments, which are everybody's"))
+        return await collect(self._steps, keep, dry_run, downloads)
 
     # Building blocks
 
@@ -371,13 +402,9 @@ def _pid_status(pid: int | None) -> PidStatus:
     return PidStatus(pid=pid, running=pid is not None)
 
 
-def _new_run() -> str:
-    return secrets.token_hex(6)
-
-
-def _ask_to_run(row: WorkspaceRow, now: float, *, relock: bool) -> None:
-    row.desired, row.run, row.reason = "running", _new_run(), None
+def _ask_to_run(row: WorkspaceRow, now: float, *, relock: bool, rescue: bool = False) -> None:
+    row.desired, row.run, row.reason, row.rescue = "running", new_run(), None, rescue
     row.stages = [] if relock else [stage for stage in row.stages if stage["name"] in ("locked", "built")]
     if relock:
-        row.generation = None
+        row.relock = {}
     row.phase, row.phase_since = "pending", now

@@ -12,7 +12,7 @@ from pathlib import Path
 from sqlalchemy import delete, select
 
 from studiolo.backends.backend import Backend
-from studiolo.control.carry_out import Subject
+from studiolo.control.subject import Subject
 from studiolo.layout import Layout
 from studiolo.resources import UsagePoint
 from studiolo.store.database import Store

@@ -9,7 +9,7 @@ import structlog
 
 from studiolo.apps.app import AppKind
 from studiolo.control import idle
-from studiolo.control.carry_out import Subject, load_subjects
+from studiolo.control.subject import Subject, load_subjects
 from studiolo.control.usage import SAMPLE_EVERY, UsageSampler
 from studiolo.layout import Layout
 from studiolo.names import Label

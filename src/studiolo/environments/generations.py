@@ -167,6 +167,11 @@ class Generations:
         known = (*under_way, self._folder / lock_id / LOG_NAME, self._folder / f"{_FAILED}{lock_id}.log")
         return next((path for path in known if path.is_file()), None)
 
+    @property
+    def busy(self) -> bool:
+        """Whether this process is building anything."""
+        return bool(self._builds)
+
     def judge(self, lock_id: str, verdict: Mapping[str, Any]) -> None:
         """Keep with a generation what looking at it has shown. It goes when the generation does."""
         _write(self._folder / lock_id / _VERDICT, verdict)

@@ -61,7 +61,8 @@ async def verify(
 
 
 def compare(original: Path, rebuilt: Path, unlike: Sequence[str]) -> Comparison:
-    """File by file: type, mode, a link's target, content. Not times, owners, or who may write.
+    """File by file: type, whether its owner may read and run it, a link's target, content. Not times, owners, or what
+    else the umask of whoever built it decided.
 
     Paths that match a pattern of `unlike` (fnmatch; `*` also matches `/`) are passed over, folders with all that is in
     them. A tree's own path, in a file or a link, is the same as the other's. Takes seconds: use a thread.
@@ -111,7 +112,7 @@ def _difference(one: _Entry | None, other: _Entry | None, original: Path, rebuil
             for entry, root in ((one, original), (other, rebuilt))
         ]
         return "" if targets[0] == targets[1] else f"leads to {targets[1]} instead of {targets[0]}"
-    allowed = [stat.S_IMODE(mode) & ~0o222 for mode in modes]
+    allowed = [stat.S_IMODE(mode) & 0o500 for mode in modes]
     if allowed[0] != allowed[1]:
         return f"mode {allowed[1]:04o} instead of {allowed[0]:04o}"
     if types[0] == "file" and _digest(one, original) != _digest(other, rebuilt):

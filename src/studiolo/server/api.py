@@ -94,8 +94,9 @@ async def delete_workspace(request: Request, account: SignedIn, ref: str, purge:
 
 
 @router.post("/workspaces/{ref}/start", status_code=202)
-async def start_workspace(request: Request, account: SignedIn, ref: str) -> Workspace:
-    return await house_of(request).studio.start(account, ref)
+async def start_workspace(request: Request, account: SignedIn, ref: str, rescue: bool = False) -> Workspace:
+    """Start it; with `rescue` in a minimal environment, anew where it runs."""
+    return await house_of(request).studio.start(account, ref, rescue=rescue)
 
 
 @router.post("/workspaces/{ref}/stop", status_code=202)

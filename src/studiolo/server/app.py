@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from studiolo import __version__
 from studiolo.control.house import House
-from studiolo.server import api, apphost, execution, problems, signin
+from studiolo.server import api, apphost, environments, execution, problems, secrets, signin
 from studiolo.server.auth import SameOrigin, signed_in
 from studiolo.server.pages.render import STATIC
 from studiolo.server.pages.router import router as pages_router
@@ -33,7 +33,9 @@ def create(house: House, shut_down: Callable[[bool], Awaitable[None]]) -> ASGIAp
     app.add_middleware(CanonicalHost, origin=house.origin)
     problems.install(app)
     app.include_router(api.router)
+    app.include_router(environments.router)
     app.include_router(execution.router)
+    app.include_router(secrets.router)
     app.include_router(signin.router)
     app.include_router(pages_router(house.studio, signed_in))
     app.mount("/static", StaticFiles(directory=STATIC))

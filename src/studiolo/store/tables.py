@@ -74,6 +74,8 @@ class WorkspaceRow(Table):
     environment: Mapped[str] = mapped_column(default="")
     stages: Mapped[list[Any]]
     notes: Mapped[list[Any]]
+    remarks: Mapped[list[Any]] = mapped_column(default=list, server_default="[]")
+    """What there is to say of its environment; `notes` repeat them for the present run."""
     trouble: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True), default=None)
     """Why the environment that was asked for last is not the one in use."""
     prepared: Mapped[bool] = mapped_column(default=False, server_default=false())

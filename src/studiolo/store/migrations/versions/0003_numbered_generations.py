@@ -53,12 +53,13 @@ def upgrade() -> None:
         batch.add_column(sa.Column("pinned", sa.Integer(), nullable=True))
         batch.add_column(sa.Column("rescue", sa.Boolean(), nullable=False, server_default=sa.false()))
         batch.add_column(sa.Column("prepared", sa.Boolean(), nullable=False, server_default=sa.false()))
+        batch.add_column(sa.Column("remarks", sa.JSON(), nullable=False, server_default="[]"))
         batch.add_column(sa.Column("trouble", sa.JSON(none_as_null=True), nullable=True))
 
 
 def downgrade() -> None:
     with op.batch_alter_table("workspaces") as batch:
-        for name in ("relock", "pinned", "rescue", "prepared", "trouble"):
+        for name in ("relock", "pinned", "rescue", "prepared", "remarks", "trouble"):
             batch.drop_column(name)
     op.create_table(
         "workspace_generations",

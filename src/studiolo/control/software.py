@@ -1,0 +1,68 @@
+"""What a workspace's kernels and terminals run in: its generation with the person's overlay on top, or in rescue the
+least there is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from studiolo.apps.app import AppKind
+from studiolo.control.tools import ToolInstaller
+from studiolo.environments import overlay
+from studiolo.environments.generations import Generation
+from studiolo.environments.kind import Activation, Kind
+from studiolo.environments.kinds import ON_HOST
+from studiolo.layout import Layout
+from studiolo.problem import Problem, StudioloError
+from studiolo.spec.document import App
+
+
+@dataclass(frozen=True)
+class Software:
+    title: str
+    """What it is called in a list of kernels."""
+    activation: Activation
+    prefixes: tuple[Path, ...]
+    """Where its Python's packages keep shared files, what counts first in front."""
+
+
+def of(generation: Generation, kind: Kind, name: str, home: Path | None, layout: Layout) -> Software:
+    """The generation's, with the overlay in `home` on top (None: without). Makes the overlay where there is none.
+
+    Raises `StudioloError` where processes of the host cannot enter it.
+    """
+    if generation.kind not in ON_HOST:
+        raise StudioloError(
+            Problem(
+                "image-needs-container",
+                "its environment is an image, and this machine runs workspaces as processes of its own",
+                "say `kind: uv` under environment in studiolo.yaml, or run it where a container backend is",
+            )
+        )
+    activation = kind.activate(generation.lock, generation.folder)
+    title = f"Python {generation.lock.interpreter} ({name})" if generation.lock.interpreter else f"Python ({name})"
+    if activation.interpreter is None:
+        return Software(title, activation, ())
+    prefix = Path(activation.interpreter).parents[1]
+    if home is None:
+        return Software(title, activation, (prefix,))
+    try:
+        made = overlay.prepare(home, activation.interpreter, overlay.ensure_pip(layout.cache))
+    except OSError:
+        return Software(title, activation, (prefix,))  # a home that fills up right now: without what was installed
+    entered = Activation(
+        (*made.path, *activation.path), {**activation.env, **made.env}, made.interpreter
+    )  # fmt: skip
+    return Software(title, entered, (made.folder, prefix))
+
+
+async def minimal(tools: ToolInstaller, apps: Mapping[str, AppKind]) -> Software:
+    """JupyterLab's own Python, which has a kernel and is never built for one workspace. Never fails: where it is not
+    installed, there are terminals only."""
+    wanted = apps["jupyterlab"].tools(App(name="jupyterlab", kind="jupyterlab"))
+    found = await tools.find(wanted) if wanted is not None else None
+    if found is None:
+        return Software("rescue", Activation(), ())
+    programs = found.folder / "bin"
+    return Software("rescue", Activation((str(programs),), {}, str(programs / "python")), (found.folder,))
