@@ -55,7 +55,7 @@ def run(
     Shows the stages as they happen and ends once it is ready; the workspace goes on. Run again on the same repository
     it takes the changes of the document and restarts only where there are some. Starts Studiolo where it does not run.
     """
-    from studiolo.cli.watch import follow
+    from studiolo.cli.watch import follow, refuse_trouble
     from studiolo.client import Client
     from studiolo.layout import Layout
 
@@ -79,6 +79,9 @@ def run(
             for remark in workspace.notes:
                 note(f"note: {remark}")
         link = client.link(workspace.id).url
+    if not detach and workspace.trouble is not None and not json:
+        print(link, flush=True)
+        refuse_trouble(workspace)
     if json:
         print_json({"workspace": workspace, "link": link})
         return
