@@ -40,6 +40,7 @@ format: dev ## bring the style in order
 types: dev ## mypy, strict
 	@$(BIN)/mypy
 	@$(BIN)/mypy tests/integration/conftest.py
+	@$(BIN)/mypy tests/browser/conftest.py
 
 imports: dev ## the house's floors: who may import whom
 	@$(BIN)/lint-imports
