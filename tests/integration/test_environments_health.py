@@ -58,9 +58,11 @@ def enter(folder: Path) -> Activation:
 
 
 def replace(path: Path, text: str) -> None:
-    """Not through the link that the copy shares with the generation."""
+    """Not through the link that the copy shares with the generation. Byte code there is believed without a look."""
     path.unlink()
     path.write_text(text)
+    for compiled in (path.parent / "__pycache__").glob(f"{path.stem}.*"):
+        compiled.unlink()
 
 
 async def test_a_good_one(generation: Path, tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ import pytest
 
 import built
 from studiolo.environments import overlay
+from studiolo.environments.health import Health, examine
+from studiolo.environments.kind import Activation
 from studiolo.environments.overlay import Overlay, OverlayPackage, packages, prepare, remove
 
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
@@ -119,6 +121,14 @@ def test_a_newer_version_shadows_the_generations_and_goes_again(
     run(made, generation, "pip", "uninstall", "--yes", "six")
     assert packages(home) == ()
     assert run(made, generation, *version) == original
+
+
+async def test_a_notebook_runs_in_it(home: Path, generation: Path, pip: Path, wheels: Path, tmp_path: Path) -> None:
+    made = prepare(home, str(generation / "bin/python"), pip)
+    install(made, generation, wheels, "tiny")
+    entered = Activation((*made.path, str(generation / "bin")), made.env, made.interpreter)
+    found = await examine(entered, ("tiny", "six", "pip"), tmp_path / "scratch")
+    assert found == Health("ok", "", {"tiny": "", "six": "", "pip": ""})
 
 
 def test_what_is_removed_leaves_nothing_behind(home: Path, generation: Path, pip: Path, wheels: Path) -> None:
