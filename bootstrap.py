@@ -57,8 +57,10 @@ RUN_PACKAGES: dict[str, str | None] = {
 }
 DEV_PACKAGES: dict[str, str | None] = {
     "chromium": "chromium",  # browser tests
-    "docker.io": "dockerd",  # environments that are images
+    "busybox-static": "busybox",  # environments that are images
+    "docker.io": "dockerd",
     "docker-registry": "docker-registry",
+    "podman": "podman",
     "mmdebstrap": "mmdebstrap",
     "nix-bin": "nix",  # environments that are flakes
     "wrk": "wrk",  # benchmarks/edge

@@ -158,6 +158,10 @@ class Engine:
                     report(Progress(f"downloading {reference.shown}, layers", sum(layers.values()), len(layers)))
         except _Refused as error:
             raise _pull_failed(reference, error.message, where) from error
+        except Unavailable as error:
+            if error.problem.code != "engine-silent":
+                raise
+            raise _pull_failed(reference, "i/o timeout", where) from error
         if DIGEST.fullmatch(digest):
             return digest
         found = await self.inspect(reference.text)

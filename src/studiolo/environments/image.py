@@ -86,6 +86,7 @@ class ImageKind:
                 document = {
                     "kind": "dockerfile",
                     "file": source.dockerfile.where,
+                    "name": source.name,
                     "dockerfile": source.dockerfile.text,
                     "arguments": dict(source.arguments),
                     "target": source.target,
@@ -192,9 +193,9 @@ class ImageKind:
         try:
             async with asyncio.timeout(_BUILD_LIMIT):
                 return await engine.build(
-                    _sent(text, archive),
+                    _sent(document["name"], text, archive),
                     tag=name,
-                    file=_SENT_AS,
+                    file=document["name"],
                     arguments=document["arguments"],
                     target=document["target"],
                     fresh=fresh,
@@ -208,10 +209,6 @@ class ImageKind:
             raise StudioloError(
                 Problem("image-build-timeout", f"the image was not built within {_BUILD_LIMIT / 3600:g} hours")
             ) from error
-
-
-_SENT_AS = ".studiolo.Dockerfile"
-"""A name of its own: the repository's Dockerfile may lie outside the context, or be copied into the image as it is."""
 
 
 class _Progress:
@@ -238,7 +235,7 @@ class _Progress:
             self._last.append(line[:1000])
         if self._room > 0:
             self._log.add(line)
-            self._room -= len(line) + 1
+            self._room -= max(len(line), 63) + 1  # a million empty lines take their time too
             if self._room <= 0:
                 self._log.add(f"(what was printed after {_LARGEST_LOG >> 20} MiB is left out)")
 
@@ -292,10 +289,8 @@ async def _refuse_triggers(engine: Engine, pinned: Reference, where: str) -> Non
         )
 
 
-async def _sent(dockerfile: str, archive: Path) -> AsyncIterator[bytes]:
-    yield image_context.file_entry(_SENT_AS, dockerfile.encode())
-    # neither of the two is copied by `COPY . .`
-    yield image_context.file_entry(".dockerignore", f"{_SENT_AS}\n.dockerignore\n".encode())
+async def _sent(name: str, dockerfile: str, archive: Path) -> AsyncIterator[bytes]:
+    yield image_context.file_entry(name, dockerfile.encode())
     with await asyncio.to_thread(archive.open, "rb") as file:
         while piece := await asyncio.to_thread(file.read, 1 << 20):
             yield piece

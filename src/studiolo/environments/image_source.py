@@ -29,6 +29,8 @@ class Source:
     repository: Path | None = None
     context: Path | None = None
     dockerfile: Dockerfile | None = None
+    name: str = ""
+    """What the Dockerfile is called in the context; one from outside gets a name there."""
     ignored: Patterns = field(default_factory=lambda: Patterns(()))
     arguments: Mapping[str, str] = field(default_factory=dict)
     target: str = ""
@@ -67,7 +69,9 @@ class Source:
         assert self.context is not None
         assert self.repository is not None
         assert self.dockerfile is not None
-        return image_context.collect(self.repository, self.context, self.ignored, self.dockerfile.sources)
+        found = image_context.collect(self.repository, self.context, self.ignored, self.dockerfile.sources)
+        # the lock has its text, and the engine gets it with pinned images
+        return [entry for entry in found if entry.path != self.name]
 
 
 def find(folder: Path) -> str | None:
@@ -93,4 +97,6 @@ def _from_dockerfile(repository: Path, path: Path, context: Path, arguments: Map
             ignored = Patterns.ignoring(content, name, (".git",))
             break
     dockerfile = Dockerfile.parse(text, shown, arguments)
-    return Source(shown, shown, "", repository, context, dockerfile, ignored, arguments, target, digests)
+    name = os.path.relpath(path, context)
+    name = ".studiolo.Dockerfile" if name.startswith("../") else name
+    return Source(shown, shown, "", repository, context, dockerfile, name, ignored, arguments, target, digests)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from studiolo.environments.flake import FlakeKind
+from studiolo.environments.image import ImageKind
 from studiolo.environments.kind import Detection, Kind
 from studiolo.environments.npm import NpmKind
 from studiolo.environments.uv import DEFAULT_PACKAGES, UvKind
@@ -21,7 +22,7 @@ ON_HOST = frozenset({"uv", "flake", "conda"})
 
 def kinds(cache: Path) -> Mapping[str, Kind]:
     """Every kind by its name. `cache` is Studiolo's cache folder."""
-    every: tuple[Kind, ...] = (UvKind(cache), FlakeKind(cache), NpmKind(cache))
+    every: tuple[Kind, ...] = (UvKind(cache), FlakeKind(cache), ImageKind(cache), NpmKind(cache))
     return {kind.name: kind for kind in every}
 
 
@@ -61,5 +62,5 @@ _ORDER = (".envrc", "uv.lock", "requirements.lock", "environment.yml", "environm
 
 
 def _rank(file: str) -> int:
-    name = Path(file).name.removeprefix(".devcontainer.") if "devcontainer" in file else Path(file).name
+    name = "devcontainer.json" if "devcontainer" in file else Path(file).name
     return _ORDER.index(name) if name in _ORDER else len(_ORDER)
