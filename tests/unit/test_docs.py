@@ -25,6 +25,8 @@ PAGES = sorted([*DOCS.glob("**/*.md"), *ROOT.glob("*.md"), *ROOT.glob("benchmark
 MAIN_JOB = [
     *("up", "down", "status", "run", "ps", "show", "open", "logs", "exec", "stop", "start", "restart", "rm", "token"),
     *("schema", "doctor", "version", "link"),
+    *(f"env {verb}" for verb in ("ls", "show", "diff", "rollback", "pin", "update", "cancel", "log", "adopt")),
+    *(f"env {verb}" for verb in ("export", "sbom", "verify", "gc", "detect", "init", "import")),
     *(f"{kind} {verb}" for kind in ("environment", "data", "compute") for verb in ("create", "ls", "show", "rm")),
 ]
 SECTIONS: dict[str, type[BaseModel]] = {
@@ -130,16 +132,17 @@ def test_commands_in_the_documentation_exist() -> None:
 def test_options_in_the_documentation_exist() -> None:
     """Every `--option` on a line with a command of ours is one of that command's."""
     page = (DOCS / "cli.md").read_text()
+    there = set(commands())
     wrong = []
     for source in PAGES:
-        for command, rest in re.findall(
-            r"(?:^    |`)(?:\.venv/bin/)?studiolo ([a-z]+)([^`\n]*)", source.read_text(), re.MULTILINE
+        for first, second, rest in re.findall(
+            r"(?:^    |`)(?:\.venv/bin/)?studiolo ([a-z]+)(?: ([a-z]+))?([^`\n]*)", source.read_text(), re.MULTILINE
         ):
-            words = rest.split("     ")[0].split(" -- ")[0]
-            own = re.search(rf"^## `studiolo {command}`\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
+            command = f"{first} {second}" if f"{first} {second}" in there else first
+            own = re.search(rf"^##+ `studiolo {command}`\n(.*?)(?=^##|\Z)", page, re.MULTILINE | re.DOTALL)
             wrong += [
                 f"{source.name}: studiolo {command} {option}"
-                for option in re.findall(r"(?<!\S)--[a-z-]+", words)
+                for option in re.findall(r"(?<!\S)--[a-z-]+", rest.split("     ")[0].split(" -- ")[0])
                 if own is None or option not in own[1]
             ]
     assert wrong == []
@@ -158,7 +161,15 @@ def test_links_lead_somewhere() -> None:
 def test_files_of_an_installation_are_documented(tmp_path: Path) -> None:
     page = (DOCS / "operations.md").read_text()
     layout = Layout(tmp_path)
-    named = (layout.database, layout.token, layout.secret_key, layout.settings, layout.generations, layout.cache, layout.logs)
+    named = (
+        layout.database,
+        layout.token,
+        layout.secret_key,
+        layout.settings,
+        layout.generations,
+        layout.cache,
+        layout.logs,
+    )
     assert [path.name for path in named if f"`{path.name}" not in page] == []
 
 
