@@ -21,6 +21,7 @@ import sysconfig
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from studiolo.environments import flake_contents, flake_shell, flake_source
 from studiolo.environments.build_log import BuildLog
@@ -107,7 +108,7 @@ class FlakeKind:
         # for Nix the copy is a repository of its own, in which flakes may lie in any folder
         await run(["git", "-c", "init.defaultBranch=master", "init", "--quiet"], cwd=source, env=_git())
         await run(["git", "add", "--force", "--all", "--intent-to-add"], cwd=source, env=_git())
-        reference = f"./{flake.inside}"
+        reference = f"git+{source.as_uri()}" + (f"?dir={quote(flake.inside)}" if flake.inside else "")
         report(Progress("locking the flake's inputs"))
         await nix.evaluate(["flake", "lock", *fresh, reference], cwd=source)
         document = _read_lock(locked)

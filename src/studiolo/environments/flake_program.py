@@ -46,7 +46,7 @@ _UNREACHABLE = re.compile(
     r"|[Cc]onnection (?:refused|timed out)|Couldn't connect"
 )
 _GONE = re.compile(r"HTTP error 40[0-9]")
-_PLACE = re.compile(r"/nix/store/[0-9a-z]{32}-source/([^\s:]+):(\d+):(\d+)")
+_PLACE = re.compile(r"/nix/store/[0-9a-z]{32}-source/([^\n:]+):(\d+):(\d+)")
 
 
 class Nix:
