@@ -81,7 +81,7 @@ def test_generations_are_numbered_compared_and_rolled_back(installed: Installati
 
     # In the repository's folder the workspace need not be named.
     done = installed.run("env", "rollback", cwd=folder)
-    assert done.stdout.startswith("back is running on generation 1")
+    assert done.stdout == f"back is running on generation 1: {first.environment}\n"
     assert numbers(installed, "back") == {1: "GOOD", 2: "left"}
     assert python(installed, "back", "import six; print(six.__version__)") == "1.17.0"
     done = installed.run("restart", "back")

@@ -77,6 +77,7 @@ async def examine(layout: Layout, port: int) -> list[Check]:
         await _program("nginx", _nginx(), "-v"),
         await _program("node", _node(), "--version"),
         _git(),
+        _nix(),
         await _build_tools(),
         _data_folder(layout),
         _run_folder(layout),
@@ -163,6 +164,14 @@ def _git() -> Check:
     if shutil.which("git"):
         return Check("git", "ok", "repositories can be cloned")
     return Check("git", "warning", "without git no repository can be cloned", f"as root: {_apt(['git'])}")
+
+
+def _nix() -> Check:
+    import shutil
+
+    if shutil.which("nix"):
+        return Check("nix", "ok", "repositories' flakes can be built")
+    return Check("nix", "warning", "without nix no repository's flake can be built", f"as root: {_apt(['nix-bin'])}")
 
 
 async def _build_tools() -> Check:

@@ -23,7 +23,7 @@ from studiolo.control.access import Access
 from studiolo.control.journal import Journal
 from studiolo.control.launch import Room, can_write, compose, wanted_tools
 from studiolo.control.queue import FairQueue
-from studiolo.control.renewal import Relock, Renewal, Renewed
+from studiolo.control.renewal import Relock, Renewal, Renewed, in_words
 from studiolo.control.software import Software
 from studiolo.control.subject import Subject, as_reason, new_run
 from studiolo.control.tools import ToolInstaller
@@ -140,14 +140,13 @@ class Steps:
     async def _renewed(self, subject: Subject, renewed: Renewed) -> None:
         """Take it. A run that goes on meanwhile is replaced by a new one, if its environment is another now."""
         generation = renewed.generation
-        version = f"Python {generation.lock.interpreter}, " if generation.lock.interpreter else ""
         async with self.store.write() as session:
             row = await session.get_one(WorkspaceRow, subject.id)
             if row.run != subject.run or row.relock != subject.relock:
                 return  # meanwhile something else is asked for
             moved = row.generation != generation.id
             row.generation, row.relock = generation.id, None
-            row.environment = f"{version}{generation.packages} packages, from {renewed.source}"
+            row.environment = in_words(generation, renewed.source)
             row.remarks = list(renewed.notes)
             if moved and row.phase == "running" and row.desired == "running":
                 row.run, row.phase, row.phase_since = new_run(), "pending", self.clock()

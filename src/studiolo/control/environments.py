@@ -19,7 +19,7 @@ from studiolo.control.access import Account
 from studiolo.control.adoption import adopt
 from studiolo.control.carry_out import Steps
 from studiolo.control.lineage import Line
-from studiolo.control.renewal import Relock
+from studiolo.control.renewal import Relock, in_words
 from studiolo.control.subject import new_run
 from studiolo.control.verification import rebuilt
 from studiolo.environments import overlay
@@ -268,13 +268,17 @@ class Environments:
         return adopted.requirements
 
     async def _go_to(self, row: WorkspaceRow, account: Account, wanted: NumberedGenerationRow, why: str) -> None:
-        if self._generations.find(wanted.generation) is None:
+        found = self._generations.find(wanted.generation)
+        if found is None:
             await self._renew(row, account, Relock(number=wanted.number), why)
             return
         async with self._steps.store.write() as session:
             fresh = await session.get_one(WorkspaceRow, row.id)
             moved = fresh.generation != wanted.generation
             fresh.generation, fresh.relock, fresh.trouble, fresh.remarks = wanted.generation, None, None, []
+            fresh.environment = in_words(found, wanted.source)
+            if moved:
+                fresh.stages = []
             if moved and fresh.desired == "running":
                 # it restarts in it, or, where it failed in another one, starts
                 fresh.run, fresh.phase, fresh.reason = new_run(), "pending", None

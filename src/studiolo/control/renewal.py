@@ -290,6 +290,12 @@ class Renewal:
         return tuple(found)
 
 
+def in_words(generation: Generation, source: str) -> str:
+    """An environment in a line: `Python 3.12.4, 48 packages, from uv.lock`."""
+    version = f"Python {generation.lock.interpreter}, " if generation.lock.interpreter else ""
+    return f"{version}{generation.packages} packages, from {source}"
+
+
 def choose(asked: Environment, folder: Path | None) -> Detection:
     """The kind that a workspace of this machine uses, and why."""
     where = folder if folder is None or asked.project is None else folder / asked.project
