@@ -81,7 +81,7 @@ def test_generations_are_numbered_compared_and_rolled_back(installed: Installati
 
     # In the repository's folder the workspace need not be named.
     done = installed.run("env", "rollback", cwd=folder)
-    assert done.stdout == f"back is running on generation 1: {first.environment}\n"
+    assert done.stdout.splitlines()[-1] == f"back is running on generation 1: {first.environment}"
     assert numbers(installed, "back") == {1: "GOOD", 2: "left"}
     assert python(installed, "back", "import six; print(six.__version__)") == "1.17.0"
     done = installed.run("restart", "back")
@@ -213,7 +213,7 @@ def test_what_is_installed_by_hand_survives_and_can_be_adopted(installed: Instal
 
     missing = installed.run("env", "adopt", "numpy", "-w", "byhand", check=False)
     assert missing.returncode == 1
-    assert "numpy was not installed by hand" in missing.stderr
+    assert "numpy was not installed by hand from an index" in missing.stderr
     done = installed.run("env", "adopt", "-w", "byhand")
     assert "adopted iniconfig==2.0.0" in done.stdout
     assert (

@@ -61,6 +61,9 @@ def test_what_was_asked_for_by_name_is_adopted() -> None:
 def test_what_was_not_installed_cannot_be_adopted() -> None:
     with pytest.raises(NotFound, match="old was not installed"):
         adopt(document(), (installed("old", active=False),), ("old",))
+    from_git = OverlayPackage("six", "1", True, "3.11", True, origin="https://example.org/six.git")
+    with pytest.raises(Conflict, match="nothing was installed"):
+        adopt(document(), (from_git,), ())
     with pytest.raises(Conflict, match="nothing was installed"):
         adopt(document(), (), ())
     with pytest.raises(Conflict, match="takes no packages"):

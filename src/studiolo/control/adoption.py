@@ -24,7 +24,7 @@ class Adoption:
 
 def adopt(document: Resolved, installed: Sequence[OverlayPackage], names: Sequence[str]) -> Adoption:
     """Declare these packages (`names`; none: all that were asked for by name) in the versions that are installed, in
-    place of what was declared of the same name. What is run from a folder is no release, so it is left out.
+    place of what was declared of the same name. What came from a folder or an address is no release, so it is left out.
 
     Raises `Conflict` where there is nothing to adopt or the environment takes no packages, `NotFound` for a name that
     was not installed.
@@ -39,13 +39,16 @@ def adopt(document: Resolved, installed: Sequence[OverlayPackage], names: Sequen
                 "write them into the file that declares it",
             )
         )
-    active = {canonicalize_name(each.name): each for each in installed if each.active and not each.editable}
+    released = [each for each in installed if each.active and not each.editable and not each.origin]
+    active = {canonicalize_name(each.name): each for each in released}
     unknown = [name for name in names if canonicalize_name(name) not in active]
     if unknown:
         there = ", ".join(sorted(active)) or "nothing"
         raise NotFound(
             Problem(
-                "overlay-unknown", f"{', '.join(unknown)} was not installed by hand; {there} was", "studiolo env diff"
+                "overlay-unknown",
+                f"{', '.join(unknown)} was not installed by hand from an index; {there} was",
+                "studiolo env diff",
             )
         )
     chosen = [active[canonicalize_name(name)] for name in names]

@@ -23,7 +23,7 @@ from studiolo.control.reconcile import Reconciler
 from studiolo.control.renewal import Renewal
 from studiolo.control.secrets import Secrets
 from studiolo.control.studio import DEFAULT_BACKEND, Studio
-from studiolo.control.tools import ToolInstaller
+from studiolo.control.tools import ToolInstaller, default_tools
 from studiolo.control.usage import UsageSampler
 from studiolo.control.watch import Watcher
 from studiolo.edge.edge import Edge
@@ -33,7 +33,6 @@ from studiolo.layout import Layout
 from studiolo.names import as_name
 from studiolo.problem import StudioloError
 from studiolo.process import end_orphans
-from studiolo.spec.document import App
 from studiolo.store.database import Store
 
 log = structlog.get_logger()
@@ -121,9 +120,8 @@ async def open_house(layout: Layout, port: int, report: Callable[[str], None]) -
         report("starting the host agent")
         await backend.ensure()
         await reconciler.round()
-        for name, app in APPS.items():
-            default = app.tools(App(name=name, kind=name)) if name != "command" else None
-            if default is not None and await tools.find(default) is None:
+        for default in default_tools(APPS).values():
+            if await tools.find(default) is None:
                 tools.want(default)
         tasks = [
             asyncio.create_task(reconciler.run(), name="reconcile"),

@@ -264,7 +264,9 @@ class Studio:
     ) -> Execution:
         """Run a program inside. Raises `Conflict` where the workspace does not run."""
         row = await self._row(account, ref)
-        if row.phase != "running":
+        # While what replaces it is built, the former run goes on.
+        goes_on = row.phase in ("pending", "building") and row.id in self._reconciler.seen
+        if row.phase != "running" and not goes_on:
             raise Conflict(
                 Problem(
                     "not-running",

@@ -47,7 +47,8 @@ def new_run() -> str:
 
 def as_reason(problem: Problem) -> dict[str, Any]:
     """A problem as the store keeps it."""
-    return {"code": problem.code, "message": problem.message, "hint": problem.hint}
+    message = f"{problem.where}: {problem.message}" if problem.where else problem.message
+    return {"code": problem.code, "message": message, "hint": problem.hint}
 
 
 async def load_subjects(store: Store) -> list[Subject]:

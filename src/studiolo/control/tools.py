@@ -16,6 +16,7 @@ from studiolo.environments.generations import Generation, Generations
 from studiolo.environments.kind import Kind, Lock, Progress, Request
 from studiolo.problem import Problem, StudioloError
 from studiolo.spec.document import App
+from studiolo.spec.resolve import KNOWN_APPS
 from studiolo.store.database import Store
 from studiolo.store.tables import ToolsRow
 
@@ -43,6 +44,12 @@ class Installation:
         if self.problem is not None:
             return f"failed: {self.problem}"
         return f"installing: {self.progress or 'waiting'}" if self.task is not None else "not installed"
+
+
+def default_tools(apps: Mapping[str, AppKind]) -> dict[str, Tools]:
+    """The tools of each app that needs no more than its name, as it is without extensions. Pure."""
+    wanted = {name: apps[kind].tools(App(name=name, kind=kind)) for name, kind in KNOWN_APPS.items()}
+    return {name: tools for name, tools in wanted.items() if tools is not None}
 
 
 class ToolInstaller:
@@ -127,8 +134,7 @@ class ToolInstaller:
 
     def default_states(self, apps: Mapping[str, AppKind]) -> dict[str, Installation]:
         """How it stands with the tools of each app kind as it is without extensions."""
-        wanted = {name: kind.tools(App(name=name, kind=name)) for name, kind in apps.items() if name != "command"}
-        return {name: self.installation(tools) for name, tools in wanted.items() if tools is not None}
+        return {name: self.installation(tools) for name, tools in default_tools(apps).items()}
 
     async def close(self) -> None:
         """Cancel what is being installed; half an installation is never seen."""

@@ -30,7 +30,9 @@ def show(
 ) -> Workspace:
     document = Resolved.model_validate(row.document)
     wanted = wanted_tools(document, kinds)
-    observed = {app.name: app for app in seen.apps} if seen is not None and seen.run == row.run else {}
+    # While what replaces it is built, the former run goes on and can be used.
+    ours = seen is not None and (seen.run == row.run or row.phase in ("pending", "building"))
+    observed = {app.name: app for app in seen.apps} if seen is not None and ours else {}
 
     def status(app: App) -> AppStatus:
         found = observed.get(app.name)

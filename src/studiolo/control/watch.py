@@ -77,7 +77,8 @@ class Watcher:
                 continue
             activity = await self._apps[app.kind].activity(socket)
             if activity is None:
-                if app.kind != "command":
+                # A person's own program says nothing of itself; what it does must do.
+                if self._apps[app.kind].tools(app) is not None:
                     unknown.append(f"{app.name} did not say")
             elif activity.busy:
                 busy.append(activity.why)
