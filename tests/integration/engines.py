@@ -20,7 +20,7 @@ import httpx2
 import pytest
 
 BUSYBOX = Path("/usr/bin/busybox")
-_PROGRAMS = ("sh", "cat", "echo", "false", "ls", "mkdir", "sleep", "test", "touch", "true", "yes")
+_PROGRAMS = ("sh", "cat", "echo", "false", "grep", "ls", "mkdir", "sleep", "test", "touch", "true", "yes")
 _START = 60.0
 _numbers = itertools.count(1)
 

@@ -454,7 +454,7 @@ async def test_a_base_that_brings_instructions_is_refused(
 async def test_what_a_build_prints_without_end_is_bounded(
     only_docker: Client, kind: ImageKind, repository: Path, built: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("studiolo.environments.image._LARGEST_LOG", 1 << 16)
+    monkeypatch.setattr("studiolo.environments.image_progress._LARGEST_LOG", 1 << 16)
     (repository / "Dockerfile").write_text(
         "FROM local/base:1\nRUN yes | busybox head -c 300000; "
         "busybox tr -d x < /dev/zero | busybox head -c 3000000; false\n"
@@ -486,6 +486,94 @@ async def test_an_engine_that_breaks_off(monkeypatch: pytest.MonkeyPatch, answer
             broken = await failure(engine.pull(Reference.parse("a:1"), ignore), Unavailable)
     assert broken.problem.code == code
     shutil.rmtree(folder)
+
+
+DEVCONTAINER = """\
+{
+    // with a comment
+    "build": {"dockerfile": "Dockerfile", "context": "..", "args": {"WHO": "ada"}, "target": "made"},
+    "features": {"./tool": {"level": "it's 2"}},
+}
+"""
+
+
+async def test_a_devcontainer_is_built_with_its_features(
+    engine: Client, hub: str, kind: ImageKind, repository: Path, built: Path
+) -> None:
+    folder = repository / ".devcontainer"
+    (folder / "tool").mkdir(parents=True)
+    (folder / "devcontainer.json").write_text(DEVCONTAINER)
+    (folder / "Dockerfile").write_text(
+        f"FROM {hub}/team/base:1 AS made\nARG WHO=nobody\nCOPY a.txt /\nENV WHO=$WHO\nUSER 1000\nFROM made\nRUN false\n"
+    )
+    (folder / "tool" / "install.sh").write_text(
+        '#!/bin/sh\necho "$LEVEL and $COLOUR for $_REMOTE_USER" > /tool\ncat /tool\n'
+    )
+    (folder / "tool" / "devcontainer-feature.json").write_text(
+        '{"id": "tool", "options": {"colour": {"type": "string", "default": "green"}}, '
+        '"containerEnv": {"TOOL": "/t:${PATH}"}}'
+    )
+    detection = kind.detect(repository)
+    assert detection is not None
+    assert detection.file == ".devcontainer/devcontainer.json"
+    request = Request(folder=repository)
+    lock = await kind.lock(request, ignore)
+    assert lock.facts["source"] == detection.file
+    assert {detection.file, ".devcontainer/Dockerfile", ".devcontainer/tool"} <= set(kind.inputs(request))
+    await kind.build(lock, built, ignore)
+    assert "it's 2 and green for 1000" in (built / "build.log").read_text()
+    image = json.loads((built / "image.json").read_text())
+    assert (image["env"]["WHO"], image["user"]) == ("ada", "1000")
+    assert image["env"]["TOOL"].startswith("/t:/")
+    assert not any("studiolo-base" in name for name in engine.names())
+    (folder / "tool" / "install.sh").write_text("#!/bin/sh\necho no luck\nexit 3\n")
+    again = built.parent / "again"
+    again.mkdir()
+    problem = (await failure(kind.build(await kind.lock(request, ignore), again, ignore))).problem
+    assert "feature .devcontainer/tool, failed" in problem.message
+    assert problem.message.endswith("\nno luck")
+    assert problem.where == ".devcontainer/devcontainer.json:4:18"
+
+
+async def test_the_example_takes_what_it_copies_and_no_more(
+    only_docker: Client, kind: ImageKind, repository: Path, built: Path
+) -> None:
+    """Its first stage; the second installs from a Debian mirror."""
+    shutil.copytree(Path(__file__).parents[2] / "examples" / "image-debian", repository, dirs_exist_ok=True)
+    build = {"dockerfile": "Dockerfile", "args": {"BASE": "local/base:1"}, "target": "data"}
+    (repository / ".devcontainer.json").write_text(json.dumps({"build": build}))
+    lock = await kind.lock(Request(folder=repository), ignore)
+    (repository / "README.md").write_text("changed")
+    assert await kind.lock(Request(folder=repository), ignore) == lock
+    await kind.build(lock, built, ignore)
+    assert "rain.csv > /data/complete.csv" in (built / "build.log").read_text()
+    (repository / "rain.csv").write_text("changed")
+    assert await kind.lock(Request(folder=repository), ignore) != lock
+
+
+async def test_a_devcontainer_that_names_an_image(
+    only_docker: Client, hub: str, kind: ImageKind, repository: Path
+) -> None:
+    (repository / "Dockerfile").write_text("FROM a\n")
+    (repository / ".devcontainer.json").write_text(f'{{"image": "{hub}/team/base:1", /* more */ }}')
+    detection = kind.detect(repository)
+    assert detection is not None
+    assert detection.file == ".devcontainer.json"
+    lock = await kind.lock(Request(folder=repository), ignore)
+    plain = await kind.lock(Request(image=f"{hub}/team/base:1"), ignore)
+    assert lock.id == plain.id, "who asks for the same image has the same environment"
+    (repository / ".devcontainer.json").write_text(f'{{"image": "{hub}/team/base:1", "features": {{"./none": {{}}}}}}')
+    problem = (await failure(kind.lock(Request(folder=repository), ignore), WrongInput)).problem
+    assert problem.code == "feature-missing"
+    assert problem.where.startswith(".devcontainer.json:1:")
+    (repository / ".devcontainer.json").write_text('{"dockerComposeFile": "compose.yml"}')
+    detection = kind.detect(repository)
+    assert detection is not None
+    assert detection.file == "Dockerfile"
+    (repository / ".devcontainer.json").write_text("{")
+    with pytest.raises(WrongInput) as caught:
+        kind.inputs(Request(folder=repository))
+    assert caught.value.problem.where.startswith(".devcontainer.json:1:")
 
 
 def test_nothing_declares_an_image(kind: ImageKind, repository: Path) -> None:

@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
-from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from studiolo.environments import image_context
+from studiolo.environments import image_context, image_features
 from studiolo.environments.build_log import BuildLog
 from studiolo.environments.engine import BuildFailed, Engine, repository_digest
 from studiolo.environments.image_dockerfile import Dockerfile
 from studiolo.environments.image_packages import read_packages
+from studiolo.environments.image_progress import BuildProgress
 from studiolo.environments.image_reference import Reference
 from studiolo.environments.image_source import Source, find
 from studiolo.environments.kind import (
@@ -39,10 +39,6 @@ from studiolo.problem import Problem, StudioloError, Unavailable, WrongInput
 _NAME = "localhost/studiolo-environment"
 _BASE = "localhost/studiolo-base"
 _BUILD_LIMIT = 4 * 3600.0
-_LARGEST_LOG = 32 << 20
-_CHATTER = re.compile(
-    r"\s*$| ?---?> |Step \d+/\d+ : |(\[\d+/\d+\] )?STEP \d+/\d+: |Removing intermediate container |\[.*\d+/\d+\] "
-)
 
 
 class ImageKind:
@@ -62,10 +58,13 @@ class ImageKind:
 
     def inputs(self, request: Request) -> Mapping[str, str]:
         source = Source.of(request)
-        if source.dockerfile is None:
-            return source.digests
-        files = image_context.digest(source.entries())
-        return {**source.digests, source.shown_context: files}
+        found = dict(source.digests)
+        if source.dockerfile is not None:
+            found[source.shown_context] = image_context.digest(source.entries())
+        if source.features:
+            features, entries, _ = source.added()
+            found[", ".join(feature.folder for feature in features)] = image_context.digest(entries)
+        return found
 
     async def lock(self, request: Request, report: Report) -> Lock:
         source = await asyncio.to_thread(Source.of, request)
@@ -93,7 +92,12 @@ class ImageKind:
                     "bases": bases,
                     "context": context,
                 }
-            facts = {"source": source.shown, "engine": engine.name}
+            facts: dict[str, Any] = {"source": source.shown, "engine": engine.name}
+            if source.features:
+                features, entries, places = await asyncio.to_thread(source.added)
+                document["features"] = image_features.as_data(features)
+                document["features_context"] = await asyncio.to_thread(image_context.keep, entries, self._contexts)
+                facts["features"] = list(places)
             text = json.dumps({**document, "platform": engine.platform}, indent=1, sort_keys=True) + "\n"
             return Lock(self.name, text, "", engine.platform, facts)
 
@@ -145,7 +149,7 @@ class ImageKind:
         if text in before:
             return Reference.parse(before[text])
         try:
-            if not reference.repository or reference.repository.startswith("localhost/"):
+            if not reference.repository or reference.local:
                 raise Unavailable(_gone(reference, where))
             return reference.at(await engine.pull(reference, report, where))
         except (Unavailable, WrongInput):
@@ -158,12 +162,9 @@ class ImageKind:
 
     async def _build(self, lock: Lock, folder: Path, report: Report, name: str, *, fresh: bool) -> None:
         document = json.loads(lock.text)
+        build = _Build(document, lock.facts, self._contexts, BuildLog(folder), report, name, fresh)
         async with await Engine.find() as engine:
-            if document["kind"] == "image":
-                image = await _have(engine, Reference.parse(document["image"]), report, fresh=fresh)
-                await engine.tag(image, name)
-            else:
-                image = await self._build_dockerfile(engine, document, folder, report, name, fresh=fresh)
+            image = await build.run(engine)
             facts = await engine.inspect(image)
             if facts is None:
                 raise StudioloError(_gone(Reference("", "", image)))
@@ -173,107 +174,119 @@ class ImageKind:
         for file, content in (("image.json", known), ("packages.json", [vars(each) for each in packages])):
             (folder / file).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
-    async def _build_dockerfile(
-        self, engine: Engine, document: Mapping[str, Any], folder: Path, report: Report, name: str, *, fresh: bool
-    ) -> str:
+
+@dataclass
+class _Build:
+    """One build of a lock. Names that it gives to images on the way are taken away again."""
+
+    document: Mapping[str, Any]
+    facts: Mapping[str, Any]
+    contexts: Path
+    log: BuildLog
+    report: Report
+    name: str
+    fresh: bool
+    borrowed: list[str] = field(default_factory=list)
+
+    async def run(self, engine: Engine) -> str:
+        """The id of the image, which then has its name."""
+        features = self.document.get("features")
+        try:
+            first = self._borrow() if features else self.name
+            if self.document["kind"] == "image":
+                image = await self._have(engine, Reference.parse(self.document["image"]))
+                await engine.tag(image, first)
+            else:
+                image = await self._from_dockerfile(engine, first)
+            return await self._with_features(engine, features, image, first) if features else image
+        finally:
+            for each in self.borrowed:
+                await asyncio.shield(engine.remove(each))
+
+    def _borrow(self) -> str:
+        self.borrowed.append(f"{_BASE}:{self.name.rpartition(':')[2]}-{len(self.borrowed)}")
+        return self.borrowed[-1]
+
+    async def _from_dockerfile(self, engine: Engine, name: str) -> str:
         digests: dict[str, str] = {}
-        for written, text in document["bases"].items():
+        for written, text in self.document["bases"].items():
             base = Reference.parse(text)
-            image = await _have(engine, base, report, fresh=fresh)
+            image = await self._have(engine, base)
             if base.repository:
                 digests[written] = base.text
             else:
                 # BuildKit takes no bare ids
-                digests[written] = f"{_BASE}:{base.digest[7:23]}"
+                digests[written] = self._borrow()
                 await engine.tag(image, digests[written])
-        original = _dockerfile(document)
+        original = _dockerfile(self.document)
         text = original.pinned(digests)
-        steps = _Progress(Dockerfile.parse(text, document["file"]), original, BuildLog(folder), report)
-        archive = image_context.kept(self._contexts, document["context"])
+        shown = [(each.text, original.place(each)) for each in original.instructions]
+        progress = BuildProgress(Dockerfile.parse(text, original.where), shown, self.log, self.report)
+        return await self._send(
+            engine, progress, name, self.document["context"], self.document["name"], text,
+            arguments=self.document["arguments"], target=self.document["target"],
+            buildkit=engine.buildkit or original.needs_buildkit,
+        )  # fmt: skip
+
+    async def _with_features(self, engine: Engine, features: Sequence[Mapping[str, Any]], image: str, name: str) -> str:
+        found = await engine.inspect(image) or {}
+        user = str((found.get("Config") or {}).get("User") or "")
+        text, of = image_features.dockerfile(features, name, user)
+        source = str(self.facts.get("source", ""))
+        places = self.facts.get("features", ())
+        shown = [
+            ("the image", source)
+            if index is None
+            else (f"feature {features[index]['folder']}", str(places[index]) if index < len(places) else source)
+            for index in of
+        ]
+        progress = BuildProgress(Dockerfile.parse(text, source), shown, self.log, self.report)
+        context = self.document["features_context"]
+        return await self._send(engine, progress, self.name, context, "Dockerfile", text, buildkit=engine.buildkit)
+
+    async def _send(
+        self,
+        engine: Engine,
+        progress: BuildProgress,
+        name: str,
+        context: str,
+        file: str,
+        text: str,
+        *,
+        buildkit: bool,
+        arguments: Mapping[str, str] | None = None,
+        target: str = "",
+    ) -> str:
+        archive = image_context.kept(self.contexts, context)
         try:
             async with asyncio.timeout(_BUILD_LIMIT):
                 return await engine.build(
-                    _sent(document["name"], text, archive),
+                    _sent(file, text, archive),
                     tag=name,
-                    file=document["name"],
-                    arguments=document["arguments"],
-                    target=document["target"],
-                    fresh=fresh,
-                    buildkit=engine.buildkit or original.needs_buildkit,
-                    on_step=steps.step,
-                    on_line=steps.line,
+                    file=file,
+                    arguments=arguments or {},
+                    target=target,
+                    fresh=self.fresh,
+                    buildkit=buildkit,
+                    on_step=progress.step,
+                    on_line=progress.line,
                 )
         except BuildFailed as error:
-            raise steps.explain(error) from error
+            raise progress.explain(error) from error
         except TimeoutError as error:
             raise StudioloError(
                 Problem("image-build-timeout", f"the image was not built within {_BUILD_LIMIT / 3600:g} hours")
             ) from error
 
-
-class _Progress:
-    """Tells of a build's steps, keeps its log and, when it fails, says where."""
-
-    def __init__(self, sent: Dockerfile, original: Dockerfile, log: BuildLog, report: Report) -> None:
-        self._sent = sent
-        self._original = original
-        self._log = log
-        self._report = report
-        self._room = _LARGEST_LOG
-        self._last: deque[str] = deque(maxlen=12)
-        self._at = -1
-
-    def step(self, text: str) -> None:
-        index = self._sent.find(text, self._at)
-        if index is not None:
-            self._at = index
-            total = len(self._original.instructions)
-            self._report(Progress(self._original.instructions[index].text[:120], index + 1, total))
-
-    def line(self, line: str) -> None:
-        if not _CHATTER.match(line):
-            self._last.append(line[:1000])
-        if self._room > 0:
-            self._log.add(line)
-            self._room -= max(len(line), 63) + 1  # a million empty lines take their time too
-            if self._room <= 0:
-                self._log.add(f"(what was printed after {_LARGEST_LOG >> 20} MiB is left out)")
-
-    def explain(self, error: BuildFailed) -> StudioloError:
-        """A step that failed, or a Dockerfile that the engine refuses."""
-        message = error.problem.message
-        self._log.add(message)
-        where = self._original.where
-        refused = re.search(r"parse error (?:on )?line (\d+)", message)
-        if error.refused or refused:
-            place = f"{where}:{refused[1]}:1" if refused else where
-            return WrongInput(Problem("dockerfile-syntax", f"the engine refuses it: {message}", "", place))
-        # the one that began last, unless BuildKit had several under way
-        index = self._sent.find(error.step, self._at - 1)
-        if index is None:
-            return StudioloError(Problem("image-build-failed", f"the image cannot be built: {message}", "", where))
-        step = self._original.instructions[index]
-        count = f"step {index + 1} of {len(self._original.instructions)}"
-        output = "\n".join(["", *self._last]) if self._last else ""
-        return StudioloError(
-            Problem(
-                "image-build-failed",
-                f"{count}, {step.text[:200]}, failed: {message}{output}",
-                "correct this line",
-                self._original.place(step),
-            )
-        )
-
-
-async def _have(engine: Engine, reference: Reference, report: Report, *, fresh: bool) -> str:
-    """The id of a pinned image, downloaded unless the engine has it (`fresh`: asked for in any case)."""
-    found = await engine.inspect(reference.text)
-    if reference.repository and (found is None or fresh):
-        await engine.pull(reference, report)
+    async def _have(self, engine: Engine, reference: Reference) -> str:
+        """The id of a pinned image, downloaded unless the engine has it (`fresh`: asked for in any case)."""
         found = await engine.inspect(reference.text)
-    if found is None:
-        raise StudioloError(_gone(reference))
-    return str(found["Id"])
+        if reference.repository and (found is None or (self.fresh and not reference.local)):
+            await engine.pull(reference, self.report)
+            found = await engine.inspect(reference.text)
+        if found is None:
+            raise StudioloError(_gone(reference))
+        return str(found["Id"])
 
 
 async def _refuse_triggers(engine: Engine, pinned: Reference, where: str) -> None:

@@ -62,6 +62,11 @@ class Reference:
         return f"{self.repository}@{self.digest}" if self.digest else f"{self.repository}:{self.tag}"
 
     @property
+    def local(self) -> bool:
+        """It is on no registry, for it has a name that engines give to what they build."""
+        return not self.repository or self.repository.startswith("localhost/")
+
+    @property
     def shown(self) -> str:
         """As people write it."""
         return self.text.removeprefix("docker.io/library/").removeprefix("docker.io/")

@@ -1,20 +1,26 @@
-"""What a repository, or a person, says about an image: its name, or the Dockerfile to build it from."""
+"""What a repository, or a person, says about an image: its name, or the Dockerfile to build it from.
+
+A devcontainer.json says either, and which of the repository's folders are installed on top.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from studiolo.environments import image_context
+from studiolo.environments import image_context, image_features
 from studiolo.environments.image_dockerfile import Dockerfile
 from studiolo.environments.image_ignore import Patterns
 from studiolo.environments.kind import Request
 from studiolo.environments.repository_file import read_text
-from studiolo.problem import Problem, WrongInput
+from studiolo.problem import Problem, StudioloError, WrongInput
+from studiolo.spec.importers import devcontainer
+from studiolo.spec.jsonc import read_jsonc
 
+_DEVCONTAINERS = (".devcontainer/devcontainer.json", ".devcontainer.json")
 _FILES = ("Dockerfile", "Containerfile")
 
 
@@ -35,6 +41,7 @@ class Source:
     arguments: Mapping[str, str] = field(default_factory=dict)
     target: str = ""
     digests: Mapping[str, str] = field(default_factory=dict)
+    features: tuple[devcontainer.Feature, ...] = ()
 
     @classmethod
     def of(cls, request: Request) -> Source:
@@ -56,6 +63,8 @@ class Source:
                     "environment.kind",
                 )
             )
+        if "devcontainer" in Path(file).name:
+            return _from_devcontainer(request.folder, folder / file)
         return _from_dockerfile(request.folder, folder / file, folder, {}, "")
 
     @property
@@ -73,14 +82,55 @@ class Source:
         # the lock has its text, and the engine gets it with pinned images
         return [entry for entry in found if entry.path != self.name]
 
+    def added(self) -> tuple[tuple[image_features.Feature, ...], list[image_context.Entry], tuple[str, ...]]:
+        """The features to install on top, their files, and their places in the devcontainer.json."""
+        assert self.repository is not None
+        asked = [(each.folder or "", each.options, each.where) for each in self.features]
+        return image_features.resolve(self.repository, asked)
+
 
 def find(folder: Path) -> str | None:
     """The file in this folder that declares an image. Raises nothing."""
-    return next((name for name in _FILES if (folder / name).is_file()), None)
+    declaring = (name for name in _DEVCONTAINERS if _names_software(folder, folder / name))
+    return next(declaring, None) or next((name for name in _FILES if (folder / name).is_file()), None)
 
 
 def sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _names_software(folder: Path, path: Path) -> bool:
+    """Whether a devcontainer.json says which image. One that cannot be read may: whoever locks it is told why not."""
+    if not path.is_file():
+        return False
+    try:
+        return bool(_from_devcontainer(folder, path))
+    except StudioloError as error:
+        return error.problem.code != "image-undeclared"
+
+
+def _from_devcontainer(repository: Path, path: Path) -> Source:
+    text = read_text(repository, path)
+    shown = os.path.relpath(path, repository)
+    imported = devcontainer.read(text, shown)
+    if imported.build is not None:
+        build = imported.build
+        found = _from_dockerfile(
+            repository, repository / build.dockerfile, repository / build.context, build.args, build.target
+        )
+    else:
+        image = read_jsonc(text, shown).data.get("image")
+        if not isinstance(image, str) or "environment" not in imported.document:
+            raise WrongInput(
+                Problem(
+                    "image-undeclared",
+                    "it names neither an image nor a Dockerfile that can be used",
+                    "add an image, such as python:3.12-slim, or name a Dockerfile in build.dockerfile",
+                    shown,
+                )
+            )
+        found = Source(shown, shown, image, repository)
+    return replace(found, shown=shown, digests={**found.digests, shown: sha256(text)}, features=imported.features)
 
 
 def _from_dockerfile(repository: Path, path: Path, context: Path, arguments: Mapping[str, str], target: str) -> Source:
