@@ -63,6 +63,14 @@ def _python(value: Any) -> Any:
     return text
 
 
+def _port(value: Any) -> int:
+    text = as_text(value)
+    port = int(text) if re.fullmatch(r"[0-9]{1,5}", text) else 0
+    if not 1024 <= port <= 65535:
+        raise ValueError(f"{quoted(text)} is not a port that a program of yours may listen on; write 1024 to 65535")
+    return port
+
+
 def _requirement(text: str) -> str:
     # A line break or a leading hyphen would be an option to the installer.
     if not _REQUIREMENT.fullmatch(text):
@@ -244,12 +252,19 @@ class Compute(Document):
 
 
 class App(Document):
-    """What opens in the browser: `jupyterlab`, `vscode`, or any HTTP command."""
+    """What opens in the browser: `jupyterlab`, `vscode`, any HTTP command, or what a person runs on a port."""
 
     name: Name = Field(description="its part of the host name")
-    kind: Literal["jupyterlab", "vscode", "command"] = Field("command", description="which app it is")
+    kind: Literal["jupyterlab", "vscode", "command", "port"] = Field("command", description="which app it is")
     command: tuple[Text, ...] = Field(
         (), description="the program and its arguments; {port} or {socket} stands for where it must listen"
+    )
+    port: Annotated[int, BeforeValidator(_port)] | None = Field(
+        None,
+        description="for kind port: the loopback port on which somebody runs a program",
+        json_schema_extra={
+            "anyOf": [{"type": ["integer", "string"], "minimum": 1024, "maximum": 65535}, {"type": "null"}]
+        },
     )
     ready: str = Field(
         "/",
@@ -271,16 +286,22 @@ class App(Document):
         return value
 
     @model_validator(mode="after")
-    def _command_where_needed(self) -> App:
+    def _fits_its_kind(self) -> App:
         if self.kind == "command":
             if not self.command or not self.command[0]:
                 raise ValueError("needs a command; write [streamlit, run, app.py, --server.port, '{port}']")
             if not any("{port}" in word or "{socket}" in word for word in self.command):
                 raise ValueError("the command does not say where to listen; use {port} or {socket} in it")
-            if self.extensions:
-                raise ValueError("extensions belong to jupyterlab and vscode; leave them out, or change the kind")
+        elif self.command and self.kind == "port":
+            raise ValueError("a port has no command; start the program in a terminal, or use kind: command")
         elif self.command:
             raise ValueError(f"{self.kind} brings its own command; use kind: command for another program")
+        if self.extensions and self.kind in ("command", "port"):
+            raise ValueError("extensions belong to jupyterlab and vscode; leave them out, or change the kind")
+        if self.kind == "port" and self.port is None:
+            raise ValueError("needs a port; write port: 3000")
+        if self.kind != "port" and self.port is not None:
+            raise ValueError(f"{self.kind} has no port of its own; use kind: port for a program that you run yourself")
         return self
 
 
