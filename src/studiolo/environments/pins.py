@@ -30,9 +30,13 @@ class Pin:
     hashes: tuple[str, ...] = ()
 
     @property
+    def head(self) -> str:
+        """It without its hashes."""
+        return f"{self.name} @ {self.url}" if self.url else f"{self.name}=={self.version}"
+
+    @property
     def text(self) -> str:
-        head = f"{self.name} @ {self.url}" if self.url else f"{self.name}=={self.version}"
-        return " \\\n    ".join([head, *(f"--hash={each}" for each in sorted(self.hashes))])
+        return " \\\n    ".join([self.head, *(f"--hash={each}" for each in sorted(self.hashes))])
 
 
 def split_hashes(line: str) -> tuple[str, tuple[str, ...]]:

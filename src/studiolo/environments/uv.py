@@ -34,6 +34,7 @@ from studiolo.environments.repository_file import read_text
 from studiolo.environments.requirement import Wanted, wanted_all
 from studiolo.environments.uv_program import Uv
 from studiolo.environments.uv_resolve import Task, resolve
+from studiolo.environments.uv_settings import Origin
 from studiolo.environments.uv_sources import Declared, Place
 from studiolo.environments.uv_upgrade import preference
 from studiolo.problem import WrongInput
@@ -87,14 +88,13 @@ class UvKind:
         if place is None and not asked:
             wanted, _ = wanted_all(DEFAULT_PACKAGES, "the default environment")
         indexes = package_index.merged(request.indexes, declared.indexes)
-        used = package_index.merged(indexes, (Index(origin.url) for origin in declared.origins))
         keep = preference(
             request.previous,
             request.upgrade,
             place=place,
             fixed=[pin.name for pin in pins],
             free=[each.name for each in wanted],
-            indexes=used,
+            indexes=indexes,
         )
         if KERNEL not in {each.name for each in wanted} | {pin.name for pin in pins}:
             wanted = (*wanted, Wanted.parse(KERNEL, "Studiolo, for notebooks"))
@@ -103,14 +103,16 @@ class UvKind:
             task = Task(wanted, declared.constraints, pins, keep.pins, keep.moving, indexes, declared.origins)
             pins, more = await resolve(self._uv, task, interpreter, report)
             notes += more
-        facts: dict[str, Any] = {"source": place.shown if place else "packages" if asked else "default"}
-        facts |= package_index.facts(used) | ({"notes": list(notes)} if notes else {})
+        there = {pin.name for pin in pins}
+        origins = tuple(origin for origin in declared.origins if origin.package in there)
+        source = place.shown if place else "packages" if asked else "default"
+        facts = _facts(source, indexes, origins, notes)
         return Lock(self.name, render(pins), interpreter.version, sysconfig.get_platform(), facts)
 
     async def build(self, lock: Lock, folder: Path, report: Report, indexes: Sequence[Index] = ()) -> None:
         interpreter = await self._interpreter(lock, report)
-        places = _indexes(lock, indexes)
-        await uv_install.install(self._uv, lock.text, len(parse(lock.text)), interpreter, folder, report, places)
+        pins = parse(lock.text)
+        await uv_install.install(self._uv, pins, interpreter, folder, report, *_places(lock, indexes))
         task = asyncio.create_task(uv_install.compile_modules(folder), name="compile Python files")
         self._compiling.add(task)
         task.add_done_callback(self._compiling.discard)
@@ -153,12 +155,12 @@ class UvKind:
         return tuple(found)
 
     async def export(self, lock: Lock, form: ExportFormat, indexes: Sequence[Index] = ()) -> Mapping[str, str]:
-        places = _indexes(lock, indexes)
+        places, origins = _places(lock, indexes)
         if form == "pylock":
-            return await uv_export.pylock(self._uv, lock, await self._interpreter(lock, lambda _: None), places)
-        return {"requirements": uv_export.requirements, "dockerfile": uv_export.dockerfile, "flake": uv_export.flake}[
-            form
-        ](lock, places)
+            interpreter = await self._interpreter(lock, lambda _: None)
+            return await uv_export.pylock(self._uv, lock, interpreter, places, origins)
+        used = package_index.merged(places, (Index(origin.url) for origin in origins))
+        return uv_export.PLAIN[form](lock, used)
 
     async def _fixed(
         self, place: Place, declared: Declared, interpreter: Interpreter, report: Report
@@ -176,6 +178,21 @@ class UvKind:
         return await self._interpreters.choose(wish, lambda: report(Progress(f"downloading Python {lock.interpreter}")))
 
 
-def _indexes(lock: Lock, given: Sequence[Index]) -> tuple[Index, ...]:
-    """Where the lock's files may lie, with the logins that were given."""
-    return package_index.merged(package_index.remembered(lock.facts), given)
+def _facts(source: str, indexes: Sequence[Index], origins: Sequence[Origin], notes: Sequence[str]) -> dict[str, Any]:
+    """What a lock says beside its text. `indexes` are addresses; `bound` says which package comes from which."""
+    facts: dict[str, Any] = {"source": source, **package_index.facts(indexes)}
+    if origins:
+        facts["bound"] = [[origin.package, origin.url, origin.marker] for origin in origins]
+    if notes:
+        facts["notes"] = list(notes)
+    return facts
+
+
+def _places(lock: Lock, given: Sequence[Index]) -> tuple[tuple[Index, ...], tuple[Origin, ...]]:
+    """Where the lock's files lie, with the logins that were given, and what is bound to one of these places."""
+    logins = {index.url.rstrip("/"): index.login for index in given}
+    places = package_index.remembered(lock.facts)
+    return (
+        tuple(Index(each.url, each.default, logins.get(each.url.rstrip("/"))) for each in places),
+        tuple(Origin(*(str(word) for word in words)) for words in lock.facts.get("bound", ())),
+    )

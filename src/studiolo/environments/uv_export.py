@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tomli_w
 from packaging.pylock import Pylock, PylockValidationError
 
+from studiolo.environments import uv_document
 from studiolo.environments.interpreter import Interpreter
-from studiolo.environments.kind import Index, Lock
+from studiolo.environments.kind import ExportFormat, Index, Lock
 from studiolo.environments.pins import Pin, parse
 from studiolo.environments.uv_failure import explain
 from studiolo.environments.uv_program import Uv
-from studiolo.environments.uv_resolve import configure
+from studiolo.environments.uv_settings import Origin
 from studiolo.problem import Problem, StudioloError
 from studiolo.process import ProgramFailed
 
@@ -73,39 +74,49 @@ def flake(lock: Lock, indexes: Sequence[Index]) -> Mapping[str, str]:
     return {"flake.nix": text, **requirements(lock, indexes)}
 
 
-async def pylock(uv: Uv, lock: Lock, interpreter: Interpreter, indexes: Sequence[Index]) -> Mapping[str, str]:
+PLAIN: Mapping[ExportFormat, Callable[[Lock, Sequence[Index]], Mapping[str, str]]] = {
+    "requirements": requirements,
+    "dockerfile": dockerfile,
+    "flake": flake,
+}
+"""What is written without asking an index."""
+
+
+async def pylock(
+    uv: Uv, lock: Lock, interpreter: Interpreter, indexes: Sequence[Index], origins: Sequence[Origin]
+) -> Mapping[str, str]:
     """pylock.toml (PEP 751). Its files are found by asking the index, and only those are listed whose hash is locked.
 
     Raises `StudioloError` where the index cannot be asked, or has a package's files no more.
     """
     pins = parse(lock.text)
     with uv.scratch() as scratch:
-        configure(scratch, indexes)
-        (scratch / "pinned.in").write_text("".join(f"{_head(pin)}\n" for pin in pins), encoding="utf-8")
+        work = scratch / "wanted"
+        work.mkdir()
+        document = uv_document.write(work, [pin.head for pin in pins], indexes, origins)
         output = scratch / "pylock.toml"
         try:
             await uv.run(
                 [
                     *("pip", "compile", "--format", "pylock.toml", "--no-deps", "--no-header", "--quiet"),
-                    *("--no-python-downloads", "--python", interpreter.path, "--output-file", output, "pinned.in"),
-                    *(("--index-strategy", "unsafe-best-match") if indexes else ()),
+                    *("--no-python-downloads", "--python", interpreter.path, "--output-file", output, document),
                 ],
-                cwd=scratch,
+                cwd=work,
                 timeout=_TIMEOUT,
                 indexes=indexes,
             )
         except ProgramFailed as error:
             raise explain(error, {}) from error
-        document = tomllib.loads(output.read_text(encoding="utf-8"))
+        exported = tomllib.loads(output.read_text(encoding="utf-8"))
     known = {pin.name: pin for pin in pins}
-    for package in document["packages"]:
+    for package in exported["packages"]:
         _keep_locked(package, known[package["name"]])
-    document["created-by"] = "studiolo"
+    exported["created-by"] = "studiolo"
     try:
-        Pylock.from_dict(document).validate()
+        Pylock.from_dict(exported).validate()
     except PylockValidationError as error:
         raise StudioloError(Problem("export-failed", f"what uv made is no pylock.toml: {error}")) from error
-    return {"pylock.toml": tomli_w.dumps(document)}
+    return {"pylock.toml": tomli_w.dumps(exported)}
 
 
 def _keep_locked(package: dict[str, Any], pin: Pin) -> None:
@@ -125,10 +136,6 @@ def _keep_locked(package: dict[str, Any], pin: Pin) -> None:
                 "export as requirements, which names no addresses",
             )
         )
-
-
-def _head(pin: Pin) -> str:
-    return f"{pin.name} @ {pin.url}" if pin.url else f"{pin.name}=={pin.version}"
 
 
 def _minor(lock: Lock) -> str:

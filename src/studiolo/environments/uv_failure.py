@@ -37,6 +37,11 @@ def is_network(output: str) -> bool:
     return _NETWORK.search(output) is not None
 
 
+def is_login(output: str) -> bool:
+    """Whether an index has refused whom it does not know."""
+    return _LOGIN.search(output) is not None
+
+
 def explain(error: ProgramFailed, where: Mapping[str, str]) -> StudioloError:
     """What uv's failure means. `where` says for each package's name who asked for it."""
     if error.completed is None:

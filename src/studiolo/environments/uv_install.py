@@ -12,26 +12,40 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from studiolo.environments import uv_document
 from studiolo.environments.build_log import BuildLog
 from studiolo.environments.interpreter import Interpreter
 from studiolo.environments.kind import Index, Progress, Report
-from studiolo.environments.uv_failure import explain
+from studiolo.environments.pins import Pin, render
+from studiolo.environments.uv_failure import explain, is_login
 from studiolo.environments.uv_program import Uv
-from studiolo.environments.uv_resolve import configure
+from studiolo.environments.uv_settings import Origin
 from studiolo.process import ProgramFailed, run
 
 _TIMEOUT = 3600.0
 _COMPILE_TIMEOUT = 900.0
 _GLANCE = 0.2
+_ANYWHERE = ("--index-strategy", "unsafe-best-match")
 _SAME_EVERY_TIME = {"SOURCE_DATE_EPOCH": "315532800", "PYTHONHASHSEED": "0"}
 """1980, before which no zip file can be."""
 
 
 async def install(
-    uv: Uv, text: str, total: int, interpreter: Interpreter, folder: Path, report: Report, indexes: Sequence[Index]
+    uv: Uv,
+    pins: Sequence[Pin],
+    interpreter: Interpreter,
+    folder: Path,
+    report: Report,
+    indexes: Sequence[Index],
+    origins: Sequence[Origin],
 ) -> None:
-    """Install the `total` pins of a lock's text into the empty `folder`. Raises `StudioloError`: hash-mismatch, ..."""
+    """Install the pins into the empty `folder`. Raises `StudioloError` (hash-mismatch, index-unreachable, ...).
+
+    Each comes from where it came from when it was locked; where that has it no more, from any of the indexes: the
+    hashes decide what is accepted.
+    """
     log = BuildLog(folder)
+    total = len(pins)
 
     def hear(line: str) -> None:
         log.add(line)
@@ -53,19 +67,21 @@ async def install(
                 timeout=_TIMEOUT,
                 on_line=log.add,
             )
-            configure(scratch, indexes)
-            requirements = scratch / "requirements.txt"
-            requirements.write_text(text, encoding="utf-8")
+            work = scratch / "wanted"
+            work.mkdir()
+            document = uv_document.write(work, [pin.head for pin in pins], indexes, origins)
+            hashes = work / "hashes.txt"
+            hashes.write_text(render(pins), encoding="utf-8")
             arguments: list[str | Path] = [
                 # no-deps: the lock is all of it, and may be right where a package's own word is not
                 *("pip", "install", "--require-hashes", "--no-deps", "--python", folder / "bin" / "python"),
-                *("--requirements", requirements),
+                *("--requirements", document, "--constraints", hashes),
             ]
 
             async def attempt(*more: str) -> None:
                 await uv.run_with_cache(
                     [*arguments, *more],
-                    cwd=scratch,
+                    cwd=work,
                     timeout=_TIMEOUT,
                     on_line=hear,
                     env=_SAME_EVERY_TIME,
@@ -75,20 +91,13 @@ async def install(
 
             watch = asyncio.create_task(_count(folder, total, report))
             try:
-                # The hashes decide what is accepted, so a file may come from any of the indexes.
-                anywhere = ("--index-strategy", "unsafe-best-match") if indexes else ()
                 try:
-                    await attempt(*anywhere)
+                    await attempt()
                 except ProgramFailed as error:
-                    output = error.completed.output if error.completed else ""
-                    if "there is no version of" in output:
-                        # The lock may name what was released a moment ago, which a remembered index does not know yet.
-                        await attempt(*anywhere, "--refresh")
-                    elif indexes and "was not found in" in output:
-                        # Only so does uv say that an index wants a login.
-                        await attempt()
-                    else:
+                    again = _second_try(error, bool(indexes))
+                    if again is None:
                         raise
+                    await attempt(*again)
             finally:
                 watch.cancel()
                 await asyncio.gather(watch, return_exceptions=True)
@@ -109,6 +118,16 @@ async def compile_modules(folder: Path) -> None:
     argv += ["--invalidation-mode", "unchecked-hash", "-x", "/tests?/", "lib"]
     with contextlib.suppress(ProgramFailed):
         await run(argv, cwd=folder, env={}, timeout=_COMPILE_TIMEOUT, check=False, background=True)
+
+
+def _second_try(error: ProgramFailed, choice: bool) -> tuple[str, ...] | None:
+    """What may help where the first try did not; `choice`: there are several indexes to look in."""
+    output = error.completed.output if error.completed else ""
+    if "there is no version of" in output:
+        # The lock may name what was released a moment ago, which a remembered index does not know yet.
+        return ("--refresh", *(_ANYWHERE if choice else ()))
+    moved = "Hash mismatch" in output or ("was not found in" in output and not is_login(output))
+    return _ANYWHERE if choice and moved else None
 
 
 async def _count(folder: Path, total: int, report: Report) -> None:

@@ -10,11 +10,11 @@ from typing import Any
 
 from studiolo.environments import package_index, uv_script, uv_settings
 from studiolo.environments.interpreter import Interpreter
-from studiolo.environments.kind import Index
 from studiolo.environments.pins import Pin, parse
 from studiolo.environments.repository_file import read_text, read_toml
 from studiolo.environments.uv_failure import explain, quote
 from studiolo.environments.uv_program import Uv
+from studiolo.environments.uv_settings import Settings
 from studiolo.problem import Problem, WrongInput
 from studiolo.process import ProgramFailed
 
@@ -81,12 +81,15 @@ def files(root: Path, path: Path) -> tuple[Path, ...]:
     return tuple(dict.fromkeys((path, project, *members)))
 
 
-def indexes(root: Path, path: Path) -> tuple[Index, ...]:
-    """Further indexes that these files name, such as PyTorch's: where files may lie whose hashes are locked."""
+def settings(root: Path, path: Path) -> Settings:
+    """Further indexes that these files name, such as PyTorch's, and what is bound to them."""
     if path.name.endswith(".py"):
-        return uv_settings.indexes(uv_script.metadata(root, path))
-    documents = [each for each in files(root, path) if each.name == "pyproject.toml"]
-    return package_index.merged(*(uv_settings.indexes(read_toml(root, each)) for each in documents))
+        return uv_settings.places(uv_script.metadata(root, path))
+    found = [uv_settings.places(read_toml(root, each)) for each in files(root, path) if each.name == "pyproject.toml"]
+    return Settings(
+        package_index.merged(*(each.indexes for each in found)),
+        tuple(dict.fromkeys(origin for each in found for origin in each.origins)),
+    )
 
 
 def command(path: Path, upgrade: str = "") -> str:

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import tomli_w
-
-from studiolo.environments import package_index
+from studiolo.environments import uv_document
 from studiolo.environments.interpreter import Interpreter
 from studiolo.environments.kind import Index, Progress, Report
 from studiolo.environments.pins import Pin, parse, render
@@ -22,8 +17,6 @@ from studiolo.process import ProgramFailed
 
 _TIMEOUT = 900.0
 _YANKED = re.compile(r"^warning: `(\S+)` is yanked(?: \(reason: \"(.*)\"\))?", re.MULTILINE)
-_PROJECT = "this-environment"
-"""What uv calls in its explanations what everything is asked for by."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +35,8 @@ class Task:
 async def resolve(
     uv: Uv, task: Task, interpreter: Interpreter, report: Report
 ) -> tuple[tuple[Pin, ...], tuple[str, ...]]:
-    """The pins and whatever else is wanted beside them, and what a person should know of that.
+    """The pins and whatever else is wanted beside them, and what a person should know of that. The interpreter only
+    helps: it may be of another version than `interpreter.version`, which is what is resolved for.
 
     Hashes that somebody wrote down are kept. Each package is taken from the first index that has it, so that nobody
     can slip in a newer version elsewhere. Raises `StudioloError` (package-not-found, packages-conflict, ...).
@@ -51,7 +45,7 @@ async def resolve(
     with uv.scratch() as scratch:
         folder = scratch / "wanted"
         folder.mkdir()
-        (folder / "pyproject.toml").write_text(tomli_w.dumps(_document(task)), encoding="utf-8")
+        document = uv_document.write(folder, [each.text for each in task.wanted], task.indexes, task.origins)
         limits = [f"{each.text}\n" for each in task.constraints]
         limits += [f"{pin.name}=={pin.version}\n" for pin in task.pins if pin.version]
         (folder / "limits.in").write_text("".join(limits), encoding="utf-8")
@@ -62,9 +56,10 @@ async def resolve(
             done = await uv.run_with_cache(
                 [
                     *("pip", "compile", "--generate-hashes", "--no-header", "--no-annotate"),
-                    *("--no-python-downloads", "--python", interpreter.path, "--constraints", "limits.in"),
+                    *("--no-python-downloads", "--python", interpreter.path, "--python-version", interpreter.version),
+                    *("--constraints", "limits.in"),
                     *(f"--upgrade-package={name}" for name in task.moving),
-                    *("--output-file", output, "pyproject.toml"),
+                    *("--output-file", output, document),
                 ],
                 cwd=folder,
                 timeout=_TIMEOUT,
@@ -81,28 +76,6 @@ async def resolve(
     for pin in resolved:
         known.setdefault(pin.name, Pin(pin.name, pin.version, pin.url, written.get(pin.name, pin.hashes)))
     return tuple(known[name] for name in sorted(known)), _notes(done.output)
-
-
-def configure(folder: Path, indexes: Sequence[Index]) -> None:
-    """Have uv, run in `folder`, know these indexes beside the machine's own."""
-    (folder / "uv.toml").write_text(tomli_w.dumps({"index": package_index.table(indexes)}), encoding="utf-8")
-
-
-def _document(task: Task) -> dict[str, Any]:
-    """A pyproject.toml that asks for the same: only there can a package be bound to an index."""
-    tables = package_index.table(task.indexes)
-    bound = {index.url: name for name, index in package_index.named(task.indexes)}
-    sources: dict[str, list[dict[str, str]]] = {}
-    for origin in task.origins:
-        if origin.url not in bound:
-            bound[origin.url] = f"studiolo-only-{len(bound)}"
-            tables.append({"name": bound[origin.url], "url": origin.url, "explicit": True})
-        entry = {"index": bound[origin.url], **({"marker": origin.marker} if origin.marker else {})}
-        sources.setdefault(origin.package, []).append(entry)
-    return {
-        "project": {"name": _PROJECT, "version": "0", "dependencies": [each.text for each in task.wanted]},
-        "tool": {"uv": {"index": tables, "sources": sources}},
-    }
 
 
 def _notes(output: str) -> tuple[str, ...]:

@@ -74,10 +74,23 @@ def read(document: Mapping[str, Any], shown: str, wanted: tuple[Wanted, ...]) ->
     return Settings(tuple(indexes), tuple(origins), constraints)
 
 
-def indexes(document: Mapping[str, Any]) -> tuple[Index, ...]:
-    """Every index that can be used at all, the explicit ones too: where files may lie whose hashes are locked."""
-    urls = [entry.get("url") for entry in _tables(_uv(document).get("index"))]
-    return tuple(Index(url) for url in urls if isinstance(url, str) and package_index.is_address(url))
+def places(document: Mapping[str, Any]) -> Settings:
+    """Where files may lie whose hashes are locked already. What cannot be used is left out, the default too: the
+    machine's own index will do as well."""
+    tool = _uv(document)
+    usable = [
+        (url, entry)
+        for entry in _tables(tool.get("index"))
+        if isinstance(url := entry.get("url"), str) and package_index.is_address(url)
+    ]
+    addresses = {str(entry.get("name")): url for url, entry in usable}
+    origins = [
+        Origin(package, addresses[str(source.get("index"))], str(source.get("marker", "")))
+        for package, source in _sources(tool)
+        if str(source.get("index")) in addresses and "extra" not in source
+    ]
+    beside = [Index(url) for url, entry in usable if entry.get("explicit") is not True]
+    return Settings(tuple(beside), tuple(origins))
 
 
 def _origin(wanted: Wanted, source: Mapping[str, Any], addresses: Mapping[str, str], shown: str) -> Origin:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +97,9 @@ def read(place: Place, *, python: bool = True) -> Declared:
     root = place.root
     wish, looked_at = _python_wish(place) if python else (None, ())
     if place.is_uv_lock:
-        own = uv_lockfile.files(root, place.path)
-        found = Declared(indexes=uv_lockfile.indexes(root, place.path), locked=True, files=own)
+        own = uv_lockfile.settings(root, place.path)
+        files = uv_lockfile.files(root, place.path)
+        found = Declared(indexes=own.indexes, origins=own.origins, locked=True, files=files)
     elif place.is_script:
         wanted, settings = uv_project.of_script(uv_script.metadata(root, place.path), place.shown)
         found = Declared(wanted, settings.constraints, settings.indexes, settings.origins, files=(place.path,))
@@ -106,8 +107,7 @@ def read(place: Place, *, python: bool = True) -> Declared:
         found = _of_project(root, place.path)
     else:
         found = _of_requirements(place)
-    files = tuple(dict.fromkeys((*found.files, *looked_at)))
-    return Declared(found.wanted, found.constraints, found.indexes, found.origins, wish, found.locked, files)
+    return replace(found, python=wish, files=tuple(dict.fromkeys((*found.files, *looked_at))))
 
 
 def _of_requirements(place: Place) -> Declared:
