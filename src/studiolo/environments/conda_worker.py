@@ -121,8 +121,8 @@ async def install(request: dict[str, Any]) -> dict[str, Any]:
         )
     except rattler.exceptions.InstallerError as error:
         raise Failed("install", str(error)) from error
-    for record in sorted(prefix.glob("conda-meta/*.json")):
-        _tidy(record)
+    for path in sorted(prefix.glob("conda-meta/*.json")):
+        _tidy(path)
     for pattern in _SCRIPTS:
         for script in sorted(prefix.glob(pattern)):
             _say(f"{script.relative_to(prefix)} comes with a package and is not run")

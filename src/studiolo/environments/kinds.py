@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from studiolo.environments.conda import CondaKind
 from studiolo.environments.flake import FlakeKind
 from studiolo.environments.image import ImageKind
 from studiolo.environments.kind import Detection, Kind
@@ -22,7 +23,7 @@ ON_HOST = frozenset({"uv", "flake", "conda"})
 
 def kinds(cache: Path) -> Mapping[str, Kind]:
     """Every kind by its name. `cache` is Studiolo's cache folder."""
-    every: tuple[Kind, ...] = (UvKind(cache), FlakeKind(cache), ImageKind(cache), NpmKind(cache))
+    every: tuple[Kind, ...] = (UvKind(cache), FlakeKind(cache), CondaKind(cache), ImageKind(cache), NpmKind(cache))
     return {kind.name: kind for kind in every}
 
 
