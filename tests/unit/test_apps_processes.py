@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from studiolo.apps import port_forwarder
 from studiolo.apps.app import Place, Process
 from studiolo.apps.kinds import KINDS
 from studiolo.spec.document import App
@@ -49,7 +50,7 @@ def first_sight(place: Place) -> str:
 
 def test_kinds_are_known_by_their_names() -> None:
     assert {name: kind.name for name, kind in KINDS.items()} == {name: name for name in KINDS}
-    assert set(KINDS) == {"jupyterlab", "vscode", "command"}
+    assert set(KINDS) == {"jupyterlab", "vscode", "command", "port"}
 
 
 def test_tools_are_pinned_and_extensions_of_jupyterlab_are_part_of_them() -> None:
@@ -63,6 +64,7 @@ def test_tools_are_pinned_and_extensions_of_jupyterlab_are_part_of_them() -> Non
     code = KINDS["vscode"].tools(app("vscode", extensions=("charliermarsh.ruff",)))
     assert code == KINDS["vscode"].tools(app("vscode")), "its extensions are not npm packages"
     assert KINDS["command"].tools(app("command", command=("serve", "{port}"))) is None
+    assert KINDS["port"].tools(app("port", port=3000)) is None
 
 
 @pytest.mark.parametrize(
@@ -144,7 +146,8 @@ def test_people_keep_their_vscode_settings_and_machines_are_told_theirs(place: P
 
 
 def test_vscode_asks_for_its_own_and_the_documents_extensions(place: Place) -> None:
-    argv = KINDS["vscode"].process(app("vscode", extensions=("charliermarsh.ruff",)), place).argv
+    wanted = ("charliermarsh.ruff", "ms-python.python")
+    argv = KINDS["vscode"].process(app("vscode", extensions=wanted), place).argv
     asked = [word.removeprefix("--extension=") for word in argv if word.startswith("--extension=")]
     assert asked == ["ms-python.python", "ms-toolsai.jupyter", "charliermarsh.ruff"]
 
@@ -162,3 +165,9 @@ def test_a_command_on_a_socket_gets_its_path_and_no_port(place: Place) -> None:
     process = KINDS["command"].process(document, place)
     assert process.argv == ("uvicorn", "--uds", str(place.socket), '--extra={"a": 1}')
     assert process.env == {}
+
+
+def test_a_port_is_ready_whether_or_not_somebody_listens_on_it(place: Place) -> None:
+    process = KINDS["port"].process(app("port", port=3000, timeout=30), place)
+    assert process.argv[-2:] == (str(place.socket), "3000"), "not a port that the backend chooses"
+    assert (process.ready, process.timeout) == (port_forwarder.READY, 30)

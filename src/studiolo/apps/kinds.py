@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from studiolo.apps.app import AppKind
 from studiolo.apps.command import Command
 from studiolo.apps.jupyterlab import JupyterLab
+from studiolo.apps.port import Port
 from studiolo.apps.vscode import VSCode
 
-KINDS: Mapping[str, AppKind] = {kind.name: kind for kind in (JupyterLab(), VSCode(), Command())}
+KINDS: Mapping[str, AppKind] = {kind.name: kind for kind in (JupyterLab(), VSCode(), Command(), Port())}

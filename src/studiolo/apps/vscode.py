@@ -53,7 +53,7 @@ class VSCode:
             *(str(place.tools / "bin/node"), str(place.tools / "node_modules/code-server/out/node/entry.js")),
             *("--user-data-dir", str(data), "--extensions-dir", str(extensions), "--config", str(config)),
         )
-        asked = (*EXTENSIONS, *document.extensions)
+        asked = dict.fromkeys((*EXTENSIONS, *document.extensions))
         return Process(
             argv=(
                 # Becomes the server at once, and asks for the extensions beside it.

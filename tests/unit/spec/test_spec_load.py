@@ -142,8 +142,14 @@ def test_the_design_s_own_example() -> None:
         ("apps: [{name: a, kind: vscode, command: [x]}]", "1:8: apps[0]: vscode brings its own command; "),
         (
             "apps: [{name: a, kind: vscod}]",
-            '1:18: apps[0].kind: "vscod" is not one of jupyterlab, vscode, command; did you mean `vscode`?',
+            '1:18: apps[0].kind: "vscod" is not one of jupyterlab, vscode, command, port; did you mean `vscode`?',
         ),
+        ("apps: [{name: a, kind: port}]", "1:8: apps[0]: needs a port; write port: 3000"),
+        ("apps: [{name: a, kind: port, port: 80}]", '1:30: apps[0].port: "80" is not a port that a program of yours '),
+        ("apps: [{name: a, kind: port, port: web}]", '1:30: apps[0].port: "web" is not a port that a program of'),
+        ("apps: [{name: a, kind: port, port: 3000, command: [x]}]", "1:8: apps[0]: a port has no command; start the"),
+        ("apps: [{name: a, kind: port, port: 3000, extensions: [x]}]", "1:8: apps[0]: extensions belong to jupyter"),
+        ("apps: [{name: a, kind: vscode, port: 3000}]", "1:8: apps[0]: vscode has no port of its own; use kind: port"),
         (
             "apps: [{name: a, kind: vscode, ready: health}]",
             '1:32: apps[0].ready: "health" is not a path; write / or /health',
@@ -206,7 +212,7 @@ def test_the_api_hears_field_paths() -> None:
     with pytest.raises(WrongInput) as caught:
         check_workspace({"compute": {"memory": "8 GB"}, "apps": [{"name": "a", "kind": "vscode", "x": 1}]}, {})
     assert [str(problem) for problem in caught.value.problems] == [
-        "apps[0].x: unknown key `x` in apps[0]; known are name, kind, command, ready, timeout, extensions",
+        "apps[0].x: unknown key `x` in apps[0]; known are name, kind, command, port, ready, timeout, extensions",
         'compute.memory: "8 GB" is not a size; write 8GiB',
     ]
 
