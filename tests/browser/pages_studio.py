@@ -19,6 +19,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from pages_environments import BY_HAND, FakeEnvironments, a_generation, a_long_line, contents
 from studiolo.control.access import Account
 from studiolo.problem import Conflict, Denied, NotFound, Problem
 from studiolo.resources import (
@@ -49,9 +50,15 @@ from studiolo.spec.resolve import resolve
 
 ADA = Account("a1", "ada", "owner")
 CSRF = "0123456789abcdef0123456789abcdef"
+HTMX = {"Accept": "text/html", "HX-Request": "true", "X-CSRF": CSRF}
 GIB = 1024**3
 # Stricter than what the server sends: pages must not need more.
 POLICY = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+
+
+def form(**fields: Any) -> dict[str, Any]:
+    """What a form sends."""
+    return {"csrf": CSRF, **fields}
 
 
 @dataclass(frozen=True)
@@ -140,6 +147,25 @@ def the_usual() -> list[Workspace]:
             ),
         ),
         a_workspace("herbarium", "stopped", repository="/home/ada/work/herbarium"),
+        a_workspace(
+            "moraine",
+            "running",
+            pinned=None,
+            trouble=Reason(
+                code="build-failed",
+                message="cartopy 0.26.0 could not be built: its build asks for GEOS 3.8, which is not there",
+                hint="ask for cartopy<0.26 in pyproject.toml:14, then restart",
+                log=(
+                    "Building cartopy==0.26.0",
+                    "  × Failed to build `cartopy==0.26.0`",
+                    "  ├─▶ The build backend returned an error",
+                    "  ╰─▶ Call to `setuptools.build_meta.build_wheel` failed (exit status: 1)",
+                    "      lib/cartopy/trace.cpp:1221:10: fatal error: geos_c.h: No such file or directory",
+                    "      compilation terminated.",
+                    "      error: command '/usr/bin/g++' failed with exit code 1",
+                ),
+            ),
+        ),
     ]
 
 
@@ -190,7 +216,11 @@ class FakeStudio:
     broken: Exception | None = None
     refusal: Exception | None = None
     loop: asyncio.AbstractEventLoop | None = None
-    _news: asyncio.Event = field(default_factory=asyncio.Event)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    environments: FakeEnvironments = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.environments = FakeEnvironments(self)
 
     def change(
         self, workspace: Workspace | None, kind: str, message: str, seconds: float | None = None, *, name: str = ""
@@ -224,10 +254,10 @@ class FakeStudio:
             self.loop.call_soon_threadsafe(self._ring)
 
     def _ring(self) -> None:
-        self._news.set()
-        self._news = asyncio.Event()
+        self.news.set()
+        self.news = asyncio.Event()
 
-    def _known(self, ref: str) -> Workspace:
+    def known(self, ref: str) -> Workspace:
         if self.broken is not None:
             raise self.broken
         for workspace in self.found.values():
@@ -243,7 +273,7 @@ class FakeStudio:
         return list(self.found.values())
 
     async def workspace(self, account: Account, ref: str) -> Workspace:
-        return self._known(ref)
+        return self.known(ref)
 
     async def create(self, account: Account, wish: WorkspaceCreate) -> Workspace:
         document = check_workspace(wish.document, wish.params)
@@ -268,8 +298,8 @@ class FakeStudio:
             tree[kind][name] = block.document
         return Blocks.model_validate(tree)
 
-    async def start(self, account: Account, ref: str) -> Workspace:
-        return self._ask("start", ref, "starting")
+    async def start(self, account: Account, ref: str, *, rescue: bool = False) -> Workspace:
+        return self._ask("rescue" if rescue else "start", ref, "starting")
 
     async def stop(self, account: Account, ref: str) -> Workspace:
         return self._ask("stop", ref, "stopping")
@@ -278,7 +308,7 @@ class FakeStudio:
         return self._ask("restart", ref, "pending")
 
     def _ask(self, verb: str, ref: str, phase: Phase) -> Workspace:
-        workspace = self._known(ref)
+        workspace = self.known(ref)
         if self.refusal is not None:
             raise self.refusal
         self.asked.append((verb, workspace.name))
@@ -287,17 +317,17 @@ class FakeStudio:
         return changed
 
     async def delete(self, account: Account, ref: str, purge: bool) -> Workspace:
-        workspace = self._known(ref)
+        workspace = self.known(ref)
         self.asked.append(("purge" if purge else "delete", workspace.name))
         self.change(None, "deleted", "deleted", name=workspace.name)
         return workspace
 
     async def history(self, account: Account, ref: str, after: int = 0, limit: int = 200) -> Sequence[Event]:
-        identifier = self._known(ref).id
+        identifier = self.known(ref).id
         return [event for event in self.told if event.workspace == identifier and event.id > after][-limit:]
 
     async def usage(self, account: Account, ref: str) -> Sequence[UsagePoint]:
-        workspace = self._known(ref)
+        workspace = self.known(ref)
         if workspace.phase not in ("running", "stopped"):
             return []
         now = datetime.now(UTC)
@@ -335,12 +365,12 @@ class FakeStudio:
         return the_status()
 
     async def logs(self, account: Account, ref: str, app: str | None, follow: bool, tail: int) -> AsyncIterator[Line]:
-        workspace = self._known(ref)
+        workspace = self.known(ref)
         if app is not None and app not in [each.name for each in workspace.apps]:
             raise NotFound(Problem("app-unknown", f"{workspace.name} has no app named {app}"))
         seen = max(0, len(self.lines) - tail)
         while True:
-            news = self._news
+            news = self.news
             for line in self.lines[seen:]:
                 if app in (None, line.app):
                     yield line
@@ -354,7 +384,7 @@ class FakeStudio:
         self.listeners += 1
         try:
             while True:
-                news = self._news
+                news = self.news
                 for event in self.told[seen:]:
                     if workspace in (None, event.workspace):
                         yield event
@@ -500,6 +530,13 @@ def a_full_house() -> FakeStudio:
             * 4
         )
     ]
+    lines, log = studio.environments.lines, studio.environments.written
+    lines["tides"], studio.environments.by_hand["tides"] = a_long_line(), BY_HAND
+    for name in ("birdsong", "herbarium", "moraine"):
+        lines[name] = [a_generation(1, contents(), current=True)]
+        log[name] = ["Resolved 26 packages in 12ms", "Installed 26 packages in 88ms"]
+    log["moraine"] = list(studio.found["moraine"].trouble.log)  # type: ignore[union-attr]
+    log["tides"] = ["Resolved 26 packages in 12ms", "\x1b[32mPrepared\x1b[0m 3 packages in 1.2s"]
     studio.own["compute", "night-run"] = Block(
         kind="compute", name="night-run", builtin=False, document={"cpu": 6.0, "memory": 24 * GIB}
     )

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
+from playwright.sync_api import Page, Route, expect
 
-from pages_studio import FakeStudio, a_full_house, a_workspace, an_app, serving
+from pages_looked_at import SHOTS, listened_to, until, violations
+from pages_studio import FakeStudio, a_workspace, an_app
 from studiolo.problem import Conflict, Problem
 from studiolo.resources import Reason, Stage
 
 pytestmark = pytest.mark.browser
-
-AXE = (Path(__file__).parent / "vendor" / "axe-4.14.1.min.js").read_text()
-SHOTS = Path(__file__).parents[2] / "test-results" / "screenshots"
-_ARGUMENTS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
 PAGES = {
     "workspaces": "/",
     "workspace": "/workspaces/tides",
     "workspace-building": "/workspaces/glacier-melt",
     "workspace-failed": "/workspaces/census",
+    "workspace-trouble": "/workspaces/moraine",
+    "environment": "/workspaces/tides/environment",
+    "environment-compared": "/workspaces/tides/environment?before=1&after=now&generation=3",
+    "environment-building": "/workspaces/glacier-melt/environment",
+    "environment-trouble": "/workspaces/moraine/environment",
+    "environment-log": "/workspaces/tides/environment/log",
     "logs": "/workspaces/tides/logs",
     "history": "/workspaces/tides/history",
     "document": "/workspaces/tides/document",
@@ -41,65 +42,6 @@ PAGES = {
     "waking-installing": "/wake/birdsong/vscode",
     "not-found": "/workspaces/nobody",
 }
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=_ARGUMENTS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def studio() -> FakeStudio:
-    return a_full_house()
-
-
-@pytest.fixture
-def url(studio: FakeStudio) -> Iterator[str]:
-    with serving(studio) as address:
-        yield address
-
-
-@pytest.fixture
-def visit(chromium: Browser, url: str) -> Iterator[Callable[..., Page]]:
-    """Opens a page in a browser of its own. Whatever a policy refuses or a script breaks fails the test."""
-    contexts: list[BrowserContext] = []
-    wrong: list[str] = []
-
-    def watch(message: Any) -> None:
-        # A page that is answered with an error is one of those looked at here.
-        told = ("Failed to load resource", "Response Status Error Code")
-        if message.type == "error" and not message.text.startswith(told):
-            wrong.append(message.text)
-
-    def open_page(path: str, **options: Any) -> Page:
-        context = chromium.new_context(base_url=url, **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(15_000)
-        page.on("console", watch)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.goto(path)
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert wrong == []
-
-
-def violations(page: Page) -> list[str]:
-    """What axe finds against WCAG 2.2 AA and its own best practices, serious or worse."""
-    page.evaluate(AXE)
-    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
-    return [
-        f"{each['id']}: {node['html'][:160]} {node['failureSummary']}"
-        for each in found
-        if each["impact"] in ("serious", "critical")
-        for node in each["nodes"]
-    ]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -140,7 +82,7 @@ def test_a_row_follows_what_happens_and_keeps_the_focus(visit: Callable[..., Pag
     page = visit("/")
     room = page.locator("#room-id-glacier-melt")
     expect(room).to_contain_text("31 of 48")
-    _listened_to(page, studio)
+    listened_to(page, studio)
     link = page.locator("#room-link-id-glacier-melt")
     link.focus()
     studio.change(a_workspace("glacier-melt", "starting", progress="waiting for the first app"), "starting", "starting")
@@ -187,12 +129,12 @@ def test_what_one_marks_stays_and_its_news_come_after(visit: Callable[..., Page]
 
 def test_a_page_that_nobody_looks_at_holds_no_connection(visit: Callable[..., Page], studio: FakeStudio) -> None:
     page = visit("/")
-    _listened_to(page, studio)
+    listened_to(page, studio)
     page.evaluate(
         "() => { Object.defineProperty(document, 'hidden', {value: true, configurable: true});"
         "document.dispatchEvent(new Event('visibilitychange')); }"
     )
-    _until(page, lambda: studio.listeners == 0)
+    until(page, lambda: studio.listeners == 0)
     studio.change(a_workspace("tides", "stopped"), "stopped", "stopped while nobody looked")
     page.evaluate(
         "() => { Object.defineProperty(document, 'hidden', {value: false, configurable: true});"
@@ -305,7 +247,7 @@ def test_make_a_workspace_with_the_keyboard_and_watch_it_start(visit: Callable[.
     page.get_by_role("button", name="Make and start it").click()
     expect(page).to_have_url(re.compile("/workspaces/moss$"))
     expect(page.locator(".head")).to_contain_text("Waiting its turn")
-    _listened_to(page, studio)
+    listened_to(page, studio)
     failed = a_workspace(
         "moss",
         "failed",
@@ -329,7 +271,7 @@ def test_usage_is_asked_for_again_by_itself(visit: Callable[..., Page], studio: 
 def test_waking_tells_each_stage_and_then_opens_the_app(visit: Callable[..., Page], studio: FakeStudio) -> None:
     page = visit("/wake/glacier-melt/jupyterlab")
     expect(page.get_by_text("installing pandas, 31 of 48 packages")).to_be_visible()
-    _listened_to(page, studio)
+    listened_to(page, studio)
     building = studio.found["glacier-melt"]
     studio.change(building, "progress", "installing scipy, 40 of 48 packages")
     expect(page.locator("#doing")).to_have_text("installing scipy, 40 of 48 packages")
@@ -342,7 +284,7 @@ def test_waking_tells_each_stage_and_then_opens_the_app(visit: Callable[..., Pag
 
 def test_waking_shows_why_it_failed(visit: Callable[..., Page], studio: FakeStudio) -> None:
     page = visit("/wake/glacier-melt/jupyterlab")
-    _listened_to(page, studio)
+    listened_to(page, studio)
     reason = Reason(code="build-failed", message="numpy 9 does not exist", hint="write numpy>=2")
     studio.change(a_workspace("glacier-melt", "failed", reason=reason), "failed", "numpy 9 does not exist")
     expect(page.get_by_text("Numpy 9 does not exist")).to_be_visible()
@@ -363,16 +305,3 @@ def test_waking_works_without_scripts(visit: Callable[..., Page], studio: FakeSt
     expect(page.get_by_text("installing pandas, 31 of 48 packages")).to_be_visible()
     studio.found["glacier-melt"] = a_workspace("glacier-melt", "running")
     expect(page.get_by_role("heading", name="The app itself")).to_be_visible(timeout=20_000)
-
-
-def _listened_to(page: Page, studio: FakeStudio) -> None:
-    _until(page, lambda: studio.listeners > 0)
-
-
-def _until(page: Page, true: Callable[[], bool]) -> None:
-    """Waits for what happens on the server's side, while the browser goes on."""
-    for _ in range(500):
-        if true():
-            return
-        page.evaluate("() => new Promise(requestAnimationFrame)")
-    pytest.fail("it did not happen")

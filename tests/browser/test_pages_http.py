@@ -3,32 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from typing import Any
 
 import httpx2
 import pytest
 
-from pages_studio import CSRF, FakeStudio, a_full_house, a_workspace, serving
+from pages_studio import CSRF, HTMX, FakeStudio, a_workspace, form
 from studiolo.problem import Conflict, Problem, Unavailable
-
-HTML = {"Accept": "text/html"}
-HTMX = {**HTML, "HX-Request": "true", "X-CSRF": CSRF}
-
-
-@pytest.fixture
-def studio() -> FakeStudio:
-    return a_full_house()
-
-
-@pytest.fixture
-def http(studio: FakeStudio) -> Iterator[httpx2.Client]:
-    with serving(studio) as url, httpx2.Client(base_url=url, headers=HTML, timeout=20) as client:
-        yield client
-
-
-def form(**fields: Any) -> dict[str, Any]:
-    return {"csrf": CSRF, **fields}
 
 
 @pytest.mark.parametrize(
@@ -45,8 +25,8 @@ def form(**fields: Any) -> dict[str, Any]:
     ]
     + [
         f"/workspaces/{name}{part}"
-        for name in ("tides", "birdsong", "glacier-melt", "census", "herbarium")
-        for part in ("", "/logs", "/history", "/document", "/connect", "/delete")
+        for name in ("tides", "birdsong", "glacier-melt", "census", "herbarium", "moraine")
+        for part in ("", "/environment", "/environment/log", "/logs", "/history", "/document", "/connect", "/delete")
     ],
 )
 def test_every_page_answers_and_every_form_carries_the_token(http: httpx2.Client, path: str) -> None:

@@ -6,7 +6,20 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any, Protocol
 
 from studiolo.control.access import Account
-from studiolo.resources import Block, BlockKind, Event, Machine, Status, UsagePoint, Workspace, WorkspaceCreate
+from studiolo.resources import (
+    Block,
+    BlockKind,
+    Difference,
+    Event,
+    Exported,
+    Generation,
+    GenerationDetail,
+    Machine,
+    Status,
+    UsagePoint,
+    Workspace,
+    WorkspaceCreate,
+)
 
 
 class Line(Protocol):
@@ -19,8 +32,41 @@ class Line(Protocol):
     def text(self) -> str: ...
 
 
+class Environments(Protocol):
+    """What may be asked of workspaces' environments: the part of `control.environments.Environments` that is shown."""
+
+    async def of_workspace(self, account: Account, ref: str) -> Sequence[Generation]: ...
+
+    async def show(self, account: Account, ref: str, number: int | None = None) -> GenerationDetail: ...
+
+    async def compare(
+        self, account: Account, ref: str, before: int | None = None, after: int | None = None
+    ) -> Difference: ...
+
+    def log(
+        self, account: Account, ref: str, number: int | None = None, follow: bool = False
+    ) -> AsyncIterator[str]: ...
+
+    async def export(self, account: Account, ref: str, form: str, number: int | None = None) -> Exported: ...
+
+    async def bom(self, account: Account, ref: str, number: int | None = None) -> str: ...
+
+    async def update(self, account: Account, ref: str) -> None: ...
+
+    async def rollback(self, account: Account, ref: str, number: int | None = None) -> None: ...
+
+    async def pin(self, account: Account, ref: str, number: int | None) -> None: ...
+
+    async def cancel(self, account: Account, ref: str) -> bool: ...
+
+    async def adopt(self, account: Account, ref: str, names: Sequence[str] = ()) -> tuple[str, ...]: ...
+
+
 class Studio(Protocol):
     """Every call is made for an account and raises `StudioloError` for what a person can mend."""
+
+    @property
+    def environments(self) -> Environments: ...
 
     async def workspaces(self, account: Account) -> Sequence[Workspace]: ...
 
@@ -28,7 +74,7 @@ class Studio(Protocol):
 
     async def create(self, account: Account, wish: WorkspaceCreate) -> Workspace: ...
 
-    async def start(self, account: Account, ref: str) -> Workspace: ...
+    async def start(self, account: Account, ref: str, *, rescue: bool = False) -> Workspace: ...
 
     async def stop(self, account: Account, ref: str) -> Workspace: ...
 

@@ -11,9 +11,9 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
 from studiolo.control.access import Account
@@ -40,7 +40,14 @@ def router(studio: Studio, signed_in: Callable[..., Any]) -> APIRouter:
     @pages.get("/workspaces/{name}/logs/stream")
     async def logs(name: str, app: str | None = None, account: Account = Depends(signed_in)) -> Response:
         workspace = await studio.workspace(account, name)
-        return _sse(_lines(studio.logs(account, workspace.id, app, True, LOG_LINES)))
+        return _sse(_lines(studio.logs(account, workspace.id, app, True, LOG_LINES), lambda line: line.text))
+
+    @pages.get("/workspaces/{name}/environment/log/stream")
+    async def build_log(
+        name: str, generation: Annotated[int | None, Query(ge=1)] = None, account: Account = Depends(signed_in)
+    ) -> Response:
+        workspace = await studio.workspace(account, name)
+        return _sse(_lines(studio.environments.log(account, workspace.id, generation, True), str))
 
     return pages
 
@@ -64,14 +71,14 @@ async def _changes(source: AsyncIterator[Event]) -> AsyncIterator[str]:
             yield f"event: changed\ndata: {data}\n\n"
 
 
-async def _lines(source: AsyncIterator[Any]) -> AsyncIterator[str]:
+async def _lines(source: AsyncIterator[_Item], text_of: Callable[[_Item], str]) -> AsyncIterator[str]:
     yield "retry: 2000\nevent: begin\ndata:\n\n"
     async with _batches(source) as batches:
         async for batch in batches:
             if not batch:
                 yield ": still here\n\n"
             for part in _parts(batch):
-                yield f"event: lines\ndata: {json.dumps([words.plain(line.text) for line in part])}\n\n"
+                yield f"event: lines\ndata: {json.dumps([words.plain(text_of(line)) for line in part])}\n\n"
     yield "event: end\ndata:\n\n"
 
 

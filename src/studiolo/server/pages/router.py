@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from studiolo.server.pages import blocks, create, live, machine, workspaces
+from studiolo.server.pages import blocks, create, environments, live, machine, workspaces
 from studiolo.server.pages.facade import Studio
 
 
@@ -15,6 +15,6 @@ def router(studio: Studio, signed_in: Callable[..., Any]) -> APIRouter:
     """The pages of `studio`. `signed_in` is a dependency that gives the account (`control.access.Account`) or raises;
     it also checks the token that every form carries in its field `csrf`, and every fragment's request in `X-CSRF`."""
     pages = APIRouter(include_in_schema=False)
-    for part in (workspaces, create, live, blocks, machine):
+    for part in (environments, workspaces, create, live, blocks, machine):
         pages.include_router(part.router(studio, signed_in))
     return pages

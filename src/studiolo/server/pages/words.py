@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup, escape
 from ruamel.yaml import YAML
 
-from studiolo.resources import AppStatus, Block, Stage, Workspace
+from studiolo.resources import AppStatus, Block, Package, Reason, Stage, Workspace
 from studiolo.spec.quantity import format_size
 
 _APP_NAMES = {"jupyterlab": "JupyterLab", "vscode": "VS Code"}
@@ -154,6 +154,28 @@ def took(workspace: Workspace) -> float | None:
     """Seconds from the wish to ready, once it was."""
     known = [stage.seconds for stage in workspace.stages]
     return sum(value for value in known if value is not None) if known and None not in known else None
+
+
+def trouble(workspace: Workspace) -> Reason | None:
+    """Why its environment is not the one that was asked for, where that is not why it failed, which is told already."""
+    found = workspace.trouble
+    told = workspace.reason
+    return None if found is None or (told is not None and told.message == found.message) else found
+
+
+def notes(workspace: Workspace) -> list[str]:
+    """What a person should know of the run, without what its trouble says better."""
+    found = trouble(workspace)
+    return [note for note in workspace.notes if found is None or found.message not in note]
+
+
+def package_words(package: Package) -> str:
+    """What a package is found by."""
+    return f"{package.name} {package.version} {package.licence}".lower()
+
+
+def finds(package: Package, query: str) -> bool:
+    return query.strip().lower() in package_words(package)
 
 
 def block(found: Block) -> str:

@@ -27,7 +27,7 @@ from studiolo.server.pages.render import render, wants_fragment
 LOG_LINES = 400
 HISTORY = 200
 _RECENT = 6
-_PIECES = ("room", "head", "usage", "charts", "recent", "history")
+_PIECES = ("room", "head", "usage", "charts", "recent", "history", "renewal")
 # What a person did or must know; `recent` leaves out the steps that the stages show already.
 _STEPS = ("locking", "locked", "built", "started", "ready", "building", "starting", "stopping", "progress")
 
@@ -127,6 +127,12 @@ def router(studio: Studio, signed_in: Callable[..., Any]) -> APIRouter:
         request: Request, name: str, view: Annotated[str, Form()] = "head", account: Account = Depends(signed_in)
     ) -> Response:
         return await _changed(request, account, await studio.start(account, name), view)
+
+    @pages.post("/workspaces/{name}/rescue")
+    async def rescue(
+        request: Request, name: str, view: Annotated[str, Form()] = "head", account: Account = Depends(signed_in)
+    ) -> Response:
+        return await _changed(request, account, await studio.start(account, name, rescue=True), view)
 
     @pages.post("/workspaces/{name}/stop")
     async def stop(

@@ -145,18 +145,38 @@
     if (pulse) pulse.hidden = false;
   });
 
-  // The log of one app, followed.
+  // A list that is narrowed while one types; without scripts the form asks for it.
+  function filter(field) {
+    const list = document.getElementById(field.dataset.filter);
+    const met = field.form.querySelector("[data-met]");
+    field.form.querySelector("button").hidden = true;
+    field.addEventListener("input", () => {
+      const query = field.value.trim().toLowerCase();
+      let count = 0;
+      list.querySelectorAll("[data-words]").forEach((item) => {
+        item.hidden = !item.dataset.words.includes(query);
+        if (!item.hidden) count += 1;
+      });
+      met.textContent = count;
+    });
+  }
+
+  // The log of one app, or of a build, followed.
   const LONGEST = 5000;
   function follow(log) {
     const box = document.getElementById("follow");
     const empty = document.getElementById("log-empty");
+    const ended = document.getElementById("log-end"); // where a log has an end
     let stream = null;
     let lines = 0;
     let anew = false;
-    box.closest("label").hidden = false;
+    const follows = (whether) => (box.closest("label").hidden = !whether);
+    const building = () => document.querySelector("[data-building]") !== null;
     const down = () => (log.scrollTop = log.scrollHeight);
     function open() {
       if (stream || document.hidden || !box.checked) return;
+      if (ended) ended.hidden = true;
+      follows(true);
       stream = new EventSource(log.dataset.stream);
       // Each connection begins with the latest lines again; what stands there stays until they come.
       stream.addEventListener("begin", () => (anew = true));
@@ -178,22 +198,34 @@
         empty.hidden = true;
         if (atEnd) down();
       });
-      stream.addEventListener("end", close);
+      stream.addEventListener("end", () => {
+        close();
+        if (!ended) return;
+        // What is being built may have had no log yet, only the one of the build before.
+        if (building()) return setTimeout(open, RETRY);
+        ended.hidden = false;
+        follows(false);
+      });
     }
     function close() {
       if (stream) stream.close();
       stream = null;
     }
     box.addEventListener("change", () => (box.checked ? open() : close()));
-    document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()));
+    // What has ended is not followed, until something is built anew.
+    const goesOn = () => !ended || ended.hidden || building();
+    document.addEventListener("visibilitychange", () => (document.hidden ? close() : goesOn() && open()));
+    document.addEventListener("htmx:afterSwap", () => ended && !ended.hidden && building() && open());
+    follows(goesOn());
     down();
-    open();
+    if (goesOn()) open();
   }
 
   prepare(document);
   listen();
   setInterval(tick, TICK);
   document.addEventListener("visibilitychange", visibility);
+  document.querySelectorAll("[data-filter]").forEach(filter);
   const log = document.getElementById("log");
   if (log) follow(log);
 })();
