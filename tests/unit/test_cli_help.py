@@ -32,8 +32,11 @@ def test_the_commands_are_those_people_were_promised() -> None:
         *("token", "schema", "doctor", "version"),
     }
     grouped = {words for words in EVERY if len(words) == 2}
+    env = "ls show diff rollback pin update cancel log adopt export sbom verify gc detect init import"
     assert grouped == {
-        (kind, verb) for kind in ("environment", "data", "compute") for verb in ("create", "ls", "show", "rm")
+        *((kind, verb) for kind in ("environment", "data", "compute") for verb in ("create", "ls", "show", "rm")),
+        *(("secret", verb) for verb in ("set", "ls", "rm")),
+        *(("env", verb) for verb in env.split()),
     }
 
 
@@ -51,7 +54,8 @@ def test_what_prints_data_prints_json_too() -> None:
     without = {
         " ".join(words) for words, each in EVERY.items() if "--json" not in {o for p in each.params for o in p.opts}
     }
-    assert without == {"down", "exec", "environment rm", "data rm", "compute rm"}
+    # A bill of materials is JSON by itself.
+    assert without == {"down", "exec", "environment rm", "data rm", "compute rm", "secret rm", "env sbom"}
 
 
 def test_help_loads_nothing_that_takes_time() -> None:

@@ -73,7 +73,7 @@ def show(
         environment=row.environment,
         repository=document.repository,
         home=str(layout.workspace_home(row.id)),
-        document=document.model_dump(mode="json", exclude_defaults=True),
+        document=document.model_dump(mode="json", exclude_defaults=True, exclude={"template"}),
         stages=tuple(Stage(**stage) for stage in row.stages),
         progress=progress,
         notes=tuple(row.notes),

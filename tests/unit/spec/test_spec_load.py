@@ -345,5 +345,5 @@ def test_a_wrong_block_file_is_told_like_a_workspace() -> None:
 def test_every_example_is_right() -> None:
     for file in sorted((Path(__file__).parents[3] / "examples").glob("*/studiolo.yaml")):
         loaded = load_workspace(file.read_bytes(), str(file), {})
-        assert loaded.document.apps == ("jupyterlab", "vscode")
+        assert "jupyterlab" in loaded.document.apps
         assert loaded.document.repository == "."
