@@ -238,6 +238,8 @@ def test_rescue_starts_whatever_is_broken(installed: Installation, make: Any) ->
     gone = "import importlib.util as u; print(u.find_spec('iniconfig'), u.find_spec('ipykernel') is not None)"
     assert python(installed, "rescued", gone) == "None True"
     assert installed.run("exec", "rescued", "--", "sh", "-c", "cat ~/precious.txt").stdout == "mine"
+    installed.run("env", "update", "-w", "rescued")
+    assert installed.workspace("rescued").rescue, "what is broken is mended beside it"
     installed.run("restart", "rescued")
     assert not installed.workspace("rescued").rescue
     python(installed, "rescued", "import iniconfig, six")

@@ -80,7 +80,8 @@ class Steps:
             home.mkdir(parents=True, exist_ok=True)
             tools = asyncio.create_task(self._any_tools(subject)) if subject.desired == "running" else None
             try:
-                renewed = None if subject.rescue else await self._renew_or_give_up(subject, home)
+                needed = subject.relock is not None or not subject.rescue
+                renewed = await self._renew_or_give_up(subject, home) if needed else None
                 if tools is not None:
                     if not tools.done():
                         self._say(subject, "installing JupyterLab and VS Code for the first time")
@@ -148,7 +149,7 @@ class Steps:
             row.generation, row.relock = generation.id, None
             row.environment = in_words(generation, renewed.source)
             row.remarks = list(renewed.notes)
-            if moved and row.phase == "running" and row.desired == "running":
+            if moved and row.phase == "running" and row.desired == "running" and not row.rescue:
                 row.run, row.phase, row.phase_since = new_run(), "pending", self.clock()
         if moved:
             await self._record(subject, "generation", f"generation {renewed.number}: {row.environment}")

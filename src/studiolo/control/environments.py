@@ -279,7 +279,7 @@ class Environments:
             fresh.environment = in_words(found, wanted.source)
             if moved:
                 fresh.stages = []
-            if moved and fresh.desired == "running":
+            if moved and fresh.desired == "running" and not fresh.rescue:
                 # it restarts in it, or, where it failed in another one, starts
                 fresh.run, fresh.phase, fresh.reason = new_run(), "pending", None
                 fresh.phase_since = self._steps.clock()

@@ -128,7 +128,8 @@ class Reconciler:
                 built=subject.rescue or self._steps.renewal.generations.find(subject.generation or "") is not None,
                 startable=startable,
                 starts=starts if run == subject.run else 0,
-                relock=subject.relock is not None and not subject.rescue,
+                # Rescue waits for nothing to be built; once it runs, what is broken can be mended beside it.
+                relock=subject.relock is not None and (not subject.rescue or subject.phase == "running"),
             ),
         )
         if isinstance(step, decide.Wait):
