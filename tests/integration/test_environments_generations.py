@@ -75,6 +75,9 @@ class StepKind:
     def activate(self, lock: Lock, folder: Path) -> Activation:
         return Activation()
 
+    async def forget(self, lock: Lock) -> None:
+        """Nothing is kept elsewhere."""
+
     async def close(self) -> None:
         """Nothing goes on."""
 

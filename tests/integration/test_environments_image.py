@@ -147,8 +147,8 @@ async def test_a_tag_is_locked_by_its_digest_and_described(
     }
     assert (await kind.export(lock, "dockerfile"))["Dockerfile"] == f"FROM {document['image']}\n"
     assert engine.containers() == []
-    await kind.remove(lock)
-    await kind.remove(lock)
+    await kind.forget(lock)
+    await kind.forget(lock)
     assert f"localhost/studiolo-environment:{lock.id}" not in engine.names()
 
 

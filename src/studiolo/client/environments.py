@@ -1,5 +1,5 @@
-"""Calls on the environments of workspaces. A `ref` is a workspace's id or name, a `number` that of a generation; without
-one the current generation is meant."""
+"""Calls on the environments of workspaces. A `ref` is a workspace's id or name, a `number` that of a generation;
+without one the current generation is meant."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from sqlalchemy import select
 
 from studiolo.control.carry_out import Steps
-from studiolo.problem import Conflict, Problem
+from studiolo.problem import Conflict, Problem, StudioloError
 from studiolo.resources import Collected
 from studiolo.store.tables import NumberedGenerationRow, ToolsRow, WorkspaceRow
 
@@ -41,9 +41,13 @@ async def collect(steps: Steps, keep: int = KEEP, dry_run: bool = False, downloa
         tools = {row.generation for row in await session.scalars(select(ToolsRow))}
     kept = roots(rows, {row.id: (row.generation, row.pinned) for row in workspaces}, keep)
     kept |= tools | set(steps.renewal.building.values())
-    every = {each.id for each in await asyncio.to_thread(generations.all)}
+    every = {each.id: each for each in await asyncio.to_thread(generations.all)}
     act = generations.weigh if dry_run else generations.remove
-    removal = await asyncio.to_thread(act, sorted(every - kept))
+    removal = await asyncio.to_thread(act, sorted(every.keys() - kept))
+    for gone in () if dry_run else removal.ids:
+        # an engine that does not answer keeps an image longer, and nothing else is lost by it
+        with contextlib.suppress(StudioloError):
+            await steps.renewal.kinds[every[gone].kind].forget(every[gone].lock)
     freed = removal.freed
     if downloads:
         freed += await asyncio.to_thread(_clear, steps.layout.cache, dry_run)

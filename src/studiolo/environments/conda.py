@@ -156,6 +156,9 @@ class CondaKind:
     async def export(self, lock: Lock, form: ExportFormat) -> Mapping[str, str]:
         return await asyncio.to_thread(conda_export.dockerfile, _parse(lock))
 
+    async def forget(self, lock: Lock) -> None:
+        """All of it lies in its folder."""
+
     async def close(self) -> None:
         """Nothing goes on after a build."""
 

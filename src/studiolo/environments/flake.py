@@ -237,6 +237,9 @@ class FlakeKind:
         document = json.loads(lock.text)["flake.lock"]
         return {FLAKE: lock.facts[FLAKE], LOCK: json.dumps(document, indent=2, sort_keys=True) + "\n"}
 
+    async def forget(self, lock: Lock) -> None:
+        """All of it lies in its folder."""
+
     async def close(self) -> None:
         """Nothing goes on after a build."""
 

@@ -111,7 +111,7 @@ class ImageKind:
         finally:
             await asyncio.shield(_remove(name))
 
-    async def remove(self, lock: Lock) -> None:
+    async def forget(self, lock: Lock) -> None:
         """Let the engine forget the image, once its generation is gone. Idempotent."""
         await _remove(f"{_NAME}:{lock.id}")
 

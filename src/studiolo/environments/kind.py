@@ -159,6 +159,10 @@ class Kind(Protocol):
         """The lock for other tools, as files by name. `form` is one of `exports`."""
         ...
 
+    async def forget(self, lock: Lock) -> None:
+        """Let go of what is kept outside a generation that has been removed. Idempotent."""
+        ...
+
     async def close(self) -> None:
         """End what still goes on in the background after a build. Nothing is lost by it but speed."""
         ...

@@ -118,6 +118,9 @@ class NpmKind:
     def activate(self, lock: Lock, folder: Path) -> Activation:
         return Activation(path=(str(folder / "bin"), str(folder / "node_modules" / ".bin")))
 
+    async def forget(self, lock: Lock) -> None:
+        """All of it lies in its folder."""
+
     async def close(self) -> None:
         """Nothing goes on after a build."""
 

@@ -129,6 +129,9 @@ class UvKind:
         """Wait until nothing is compiled in the background any more."""
         await asyncio.gather(*self._compiling)
 
+    async def forget(self, lock: Lock) -> None:
+        """All of it lies in its folder."""
+
     async def close(self) -> None:
         """Give up what is compiled in the background; it only costs speed."""
         for task in self._compiling:
