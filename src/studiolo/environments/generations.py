@@ -29,6 +29,7 @@ from studiolo import __version__
 from studiolo.environments.build_log import NAME as LOG_NAME
 from studiolo.environments.kind import Index, Kind, Lock, Progress, Report
 from studiolo.problem import Problem, StudioloError
+from studiolo.process import end_orphans
 
 RESERVE = 500 << 20
 """Bytes that must be free before a build begins."""
@@ -279,7 +280,9 @@ class Generations:
         complete = False
         try:
             if place.exists():
-                # what a crash left of a build in its place, or a generation that cannot be read any more
+                # what a crash left of a build in its place, or a generation that cannot be read any more; the dead
+                # builder's programs may be writing there still
+                await asyncio.to_thread(end_orphans)
                 await asyncio.to_thread(_remove, place)
             building.mkdir()
             await kind.build(lock, building, report, indexes)
