@@ -99,3 +99,60 @@ def test_what_cannot_be_meant_is_refused(
         wish(source, file, *pairs)
     assert code is None or raised.value.problem.code == code
     assert "secret" not in str(raised.value)
+
+
+def devcontainer(folder: Path, text: str) -> None:
+    (folder / ".devcontainer").mkdir(exist_ok=True)
+    (folder / ".devcontainer/devcontainer.json").write_text(text)
+
+
+def test_without_a_document_a_devcontainer_says_what_it_can(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    devcontainer(
+        folder / "repo",
+        """{
+          "name": "Python 3", "image": "python:3.12", // both are not for workspaces of this machine
+          "customizations": {"vscode": {"extensions": ["charliermarsh.ruff"]}},
+          "forwardPorts": [5000], "containerEnv": {"YEAR": "2026"}, "postCreateCommand": "make data",
+          "hostRequirements": {"cpus": 2}, "runArgs": ["--init"],
+        }""",
+    )
+    found = wish("../repo")
+    assert found.name == "repo"
+    assert found.document == {
+        "apps": [
+            "jupyterlab",
+            {"name": "vscode", "kind": "vscode", "extensions": ["charliermarsh.ruff"]},
+            {"name": "port-5000", "kind": "port", "port": 5000},
+        ],
+        "compute": {"cpu": 2},
+        "env": {"YEAR": "2026"},
+        "setup": ["make data"],
+    }
+    assert capsys.readouterr().err.splitlines() == [
+        (
+            "taken from .devcontainer/devcontainer.json: extensions charliermarsh.ruff; ports 5000 as port-5000; "
+            "variables YEAR; compute cpu 2; commands make data"
+        ),
+        "not taken from .devcontainer/devcontainer.json: its image; the environment is detected from the repository",
+        (
+            "not taken: ../repo/.devcontainer/devcontainer.json:5:44: runArgs: options of a container's start are not "
+            "handed on"
+        ),
+    ]
+
+
+@pytest.mark.parametrize("file", ["studiolo.yaml", "w.yaml"])
+def test_with_a_document_a_devcontainer_says_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str], file: str
+) -> None:
+    devcontainer(folder / "here", '{"forwardPorts": [5000]}')
+    (folder / "here" / file).write_text("name: own\n")
+    found = wish(".") if file == "studiolo.yaml" else wish(None, file)
+    assert (found.name, found.document) == ("own", {"name": "own"})
+    assert capsys.readouterr().err == ""
+
+
+def test_a_broken_devcontainer_keeps_nobody_from_work(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    devcontainer(folder / "here", '{"forwardPorts": [5000')
+    assert wish().document == {}
+    assert ".devcontainer/devcontainer.json:1:23: not JSON" in capsys.readouterr().err

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import typer
 from typer.core import TyperGroup
 
-from studiolo.cli import about, blocks, doctor, env, execute, run, secret, up, workspaces
+from studiolo.cli import about, blocks, doctor, env, env_files, execute, run, secret, up, workspaces
 from studiolo.cli.output import note, print_problems, print_problems_json
 from studiolo.problem import Problem, StudioloError
 
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 for part in (up, run, workspaces, execute, about, doctor):
     app.add_typer(part.commands)
+env.commands.add_typer(env_files.commands)
 app.add_typer(env.commands, name="env")
 app.add_typer(secret.commands, name="secret")
 app.add_typer(blocks.group("environment"), name="environment")

@@ -143,7 +143,7 @@ def read_wish(source: str | None, file: Path | None, pairs: list[str], *, name: 
     """What the command line and the document ask for, with every path absolute. Raises `WrongInput`."""
     from studiolo.spec.repository import is_git_url, repository_name
 
-    params = _params(pairs)
+    given = params(pairs)
     folder, repository = None, None
     if source is not None and is_git_url(source):
         repository = source
@@ -151,11 +151,12 @@ def read_wish(source: str | None, file: Path | None, pairs: list[str], *, name: 
         folder = _folder(source or ".")
         file = file or (folder / FILE if (folder / FILE).is_file() else None)
     if file is None:
-        if params:
+        if given:
             raise WrongInput(Problem("no-document", "-P needs a document that declares it", f"write {FILE} or add -f"))
+        document = _of_devcontainer(Path(source or "").expanduser()) if folder is not None else {}
         repository = repository or str(folder)
-        return Wish({}, params, name or repository_name(repository), project, repository, None)
-    loaded = _load(file, params)
+        return Wish(document, given, name or repository_name(repository), project, repository, None)
+    loaded = load(file, given)
     base = file.parent.resolve()
     if repository is None:
         # The document's own repository counts, unless a folder was named beside another document.
@@ -165,17 +166,63 @@ def read_wish(source: str | None, file: Path | None, pairs: list[str], *, name: 
         else:
             repository = str(folder or base)
     chosen = name or loaded.document.name or repository_name(repository)
-    return Wish(_with_absolute_folders(loaded, base), params, chosen, project, repository, loaded.positions)
+    return Wish(_with_absolute_folders(loaded, base), given, chosen, project, repository, loaded.positions)
 
 
-def _params(pairs: list[str]) -> dict[str, str]:
-    params = {}
+def _of_devcontainer(folder: Path) -> dict[str, Any]:
+    """What the folder's devcontainer.json asks for, as a document; says what of it is taken and what is not.
+
+    Not its name, which templates give to all that is made from them, and not its image: workspaces of this machine are
+    processes, so their environment is detected as in every other repository.
+    """
+    if not any((folder / name).exists() for name in (".devcontainer", ".devcontainer.json")):
+        return {}
+    from studiolo.control.declaration import devcontainer
+
+    try:
+        found = devcontainer(folder)
+    except WrongInput as error:
+        for problem in error.problems:
+            note(f"its devcontainer.json is left alone: {problem}")
+        return {}
+    if found is None:
+        return {}
+    document = dict(found.imported.document)
+    image = document.pop("environment", None)
+    document.pop("name", None)
+    if document:
+        note(f"taken from {found.file}: {_in_words(document)}")
+    if image is not None:
+        note(f"not taken from {found.file}: its image; the environment is detected from the repository")
+    for problem in found.imported.unhonoured:
+        note(f"not taken: {problem}")
+    return document
+
+
+def _in_words(document: dict[str, Any]) -> str:
+    """The parts of a document made from a devcontainer.json, for people."""
+    apps = [app for app in document.get("apps", ()) if isinstance(app, dict)]
+    extensions = [each for app in apps for each in app.get("extensions", ())]
+    ports = [f"{app['port']} as {app['name']}" for app in apps if "port" in app]
+    parts = {
+        "extensions": extensions,
+        "ports": ports,
+        "variables": document.get("env", ()),
+        "compute": [f"{key} {value}" for key, value in document.get("compute", {}).items()],
+        "commands": document.get("setup", ()),
+    }
+    return "; ".join(f"{name} {', '.join(each)}" for name, each in parts.items() if each)
+
+
+def params(pairs: list[str]) -> dict[str, str]:
+    """`-P NAME=VALUE` as a mapping. Raises `WrongInput`."""
+    given = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not (key and equals):
             raise WrongInput(Problem("wrong-param", f'-P "{pair}" is not NAME=VALUE', "write it like -P year=2026"))
-        params[key] = value
-    return params
+        given[key] = value
+    return given
 
 
 def _folder(source: str) -> Path:
@@ -187,10 +234,11 @@ def _folder(source: str) -> Path:
     return folder.resolve()
 
 
-def _load(file: Path, params: dict[str, str]) -> LoadedWorkspace:
+def load(file: Path, given: dict[str, str]) -> LoadedWorkspace:
+    """Read and check a document. Raises `WrongInput`."""
     from studiolo.spec.load import load_workspace
 
-    return load_workspace(read_document(file), str(file), params)
+    return load_workspace(read_document(file), str(file), given)
 
 
 def read_document(file: Path) -> bytes:

@@ -70,8 +70,10 @@ def _why_not(found: Detection, chosen: Detection, asked: Environment) -> str:
 
 @dataclass(frozen=True)
 class Devcontainer:
+    """`file` is relative to the repository; `shown` is what the problems call it, from where the command was given."""
+
     file: str
-    """Relative to the repository."""
+    shown: str
     imported: Imported
 
 
@@ -95,7 +97,7 @@ def devcontainer_at(path: Path) -> Devcontainer:
     above = path.absolute().parent
     root = next((each.parent for each in (above, above.parent) if each.name == _FOLDER), above)
     file = str(path.absolute().relative_to(root))
-    return Devcontainer(file, read(read_text(root, path), file, str(path)))
+    return Devcontainer(file, str(path), read(read_text(root, path), file, str(path)))
 
 
 def required(folder: Path) -> Devcontainer:
