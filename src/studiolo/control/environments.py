@@ -129,6 +129,8 @@ class Environments:
         """The lines of a build's log: of that generation, else of the build under way, of the one that failed last, or
         of the current generation. With `follow`, new ones as they come until the build ends."""
         row = await self._find(account, ref)
+        while follow and number is None and row.id not in self._renewal.building and await self._is_renewing(row.id):
+            await asyncio.sleep(_POLL)  # what is built is known once it is locked
         under_way = self._renewal.building.get(row.id)
         lock = (await self._numbered(row, number)).generation if number is not None or under_way is None else under_way
         path, at, rest = self._generations.log(lock), 0, ""

@@ -101,7 +101,7 @@ class Renewal:
     secrets: Secrets
     layout: Layout
     building: dict[str, str] = field(default_factory=dict)
-    """The lock that is being built for each workspace, by its id."""
+    """The lock that is being built for each workspace, by its id, or that could not be built last."""
 
     async def renew(
         self,
@@ -117,6 +117,7 @@ class Renewal:
         Without `relock` the lock it has is built again. What may have been removed meanwhile is.
         """
         begun = asyncio.get_running_loop().time()
+        self.building.pop(tenant.id, None)
         before = await self.lineage.find(tenant.line, tenant.generation)
         indexes = await self.indexes(tenant.account_id, asked)
         chosen = tenant.pinned if tenant.pinned is not None else relock.number if relock else None
