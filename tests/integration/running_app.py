@@ -67,8 +67,10 @@ def a_place(base: Path, kind: str, tools: Path, environment: Path, folder: Path,
 
 
 @contextmanager
-def running_app(kind: str, place: Place, env: Mapping[str, str] | None = None) -> Iterator[RunningApp]:
-    process = KINDS[kind].process(App.model_validate({"name": kind, "kind": kind}), place)
+def running_app(
+    kind: str, place: Place, env: Mapping[str, str] | None = None, **document: object
+) -> Iterator[RunningApp]:
+    process = KINDS[kind].process(App.model_validate({"name": kind, "kind": kind, **document}), place)
     for seed in process.seeds:
         if not (seed.keep and seed.path.exists()):
             seed.path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,6 +80,7 @@ def running_app(kind: str, place: Place, env: Mapping[str, str] | None = None) -
     variables = {"LANG": "C.UTF-8", "HOME": str(place.home), "USER": "ada", "SHELL": "/bin/bash", **(env or {})}
     variables |= {**process.env, "PATH": ":".join(path)}
     log = place.state / "log"
+    log.parent.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     with log.open("w") as output:
         child = subprocess.Popen(
