@@ -177,6 +177,7 @@ def _as_data(found: Devcontainer) -> dict[str, Any]:
     return {
         "file": found.file,
         "document": imported.document,
+        "image": imported.image,
         "build": imported.build,
         "features": imported.features,
         "unhonoured": imported.unhonoured,

@@ -18,7 +18,6 @@ from studiolo.environments.kind import Request
 from studiolo.environments.repository_file import read_text
 from studiolo.problem import Problem, StudioloError, WrongInput
 from studiolo.spec.importers import devcontainer
-from studiolo.spec.jsonc import read_jsonc
 
 _DEVCONTAINERS = (".devcontainer/devcontainer.json", ".devcontainer.json")
 _FILES = ("Dockerfile", "Containerfile")
@@ -119,8 +118,7 @@ def _from_devcontainer(repository: Path, path: Path) -> Source:
             repository, repository / build.dockerfile, repository / build.context, build.args, build.target
         )
     else:
-        image = read_jsonc(text, shown).data.get("image")
-        if not isinstance(image, str) or "environment" not in imported.document:
+        if imported.image is None:
             raise WrongInput(
                 Problem(
                     "image-undeclared",
@@ -129,7 +127,7 @@ def _from_devcontainer(repository: Path, path: Path) -> Source:
                     shown,
                 )
             )
-        found = Source(shown, shown, image, repository)
+        found = Source(shown, shown, imported.image, repository)
     return replace(found, shown=shown, digests={**found.digests, shown: sha256(text)}, features=imported.features)
 
 

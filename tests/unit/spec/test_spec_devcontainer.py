@@ -136,10 +136,9 @@ def test_what_lies_outside_the_repository_is_not_built(path: str) -> None:
 
 
 def test_an_image_with_a_local_feature_is_declared_by_the_file() -> None:
-    assert imported({"image": "debian:12", "features": {"./a": {}}}).document["environment"] == {
-        "kind": "image",
-        "file": FILE,
-    }
+    found = imported({"image": "debian:${localEnv:DEBIAN:12}", "features": {"./a": {}}})
+    assert found.document["environment"] == {"kind": "image", "file": FILE}
+    assert found.image == "debian:12"
     assert imported({"features": {"./a": {}}}).document == {}
     assert left({"features": {"./a": {}}}) == ["features../a: there is no image that it could be installed into"]
 

@@ -59,6 +59,8 @@ class Feature:
 class Imported:
     document: dict[str, Any]
     """A `studiolo.yaml` as data: it passes `check_workspace`."""
+    image: str | None
+    """What local features are installed on top of, where nothing is built."""
     build: Build | None
     features: tuple[Feature, ...]
     """Local ones, in the order of the file."""
@@ -76,20 +78,26 @@ def read(text: str, file: str, shown: str | None = None) -> Imported:
     reader = _Reader(file, tree.positions)
     reader.take(tree.data)
     unhonoured = sorted(reader.unhonoured, key=lambda each: each[0])
-    return Imported(reader.document(), reader.build, tuple(reader.features), tuple(each for _, each in unhonoured))
+    return Imported(
+        reader.document(),
+        reader.image,
+        reader.build,
+        tuple(reader.features),
+        tuple(each for _, each in unhonoured),
+    )
 
 
 class _Reader:
     """Takes the file's keys one by one. What is taken has been checked as the part of a document that it will be."""
 
     def __init__(self, file: str, positions: Positions) -> None:
+        self.image: str | None = None
         self.build: Build | None = None
         self.features: list[Feature] = []
         self.unhonoured: list[tuple[tuple[int, int], Problem]] = []
         self._file = file
         self._positions = positions
         self._name: dict[str, Any] = {}
-        self._image: str | None = None
         self._extensions: list[str] = []
         self._ports: list[dict[str, Any]] = []
         self._compute: dict[str, Any] = {}
@@ -98,9 +106,9 @@ class _Reader:
 
     def document(self) -> dict[str, Any]:
         document = dict(self._name)
-        if self._image is not None and not self.features:
-            document["environment"] = {"kind": "image", "image": self._image}
-        elif self._image is not None or self.build is not None:
+        if self.image is not None and not self.features:
+            document["environment"] = {"kind": "image", "image": self.image}
+        elif self.image is not None or self.build is not None:
             document["environment"] = {"kind": "image", "file": self._file}
         if self._extensions or self._ports:
             editor = {"name": "vscode", "kind": "vscode", "extensions": self._extensions}
@@ -230,7 +238,7 @@ class _Reader:
         elif image is not None:
             text = self._text(("image",), image)
             if text is not None and self._fits(("image",), {"environment": {"kind": "image", "image": text}}):
-                self._image = text
+                self.image = text
 
     def _take_features(self, data: dict[str, Any]) -> None:
         for path, name, value in self._mapping(data, "features"):
@@ -241,7 +249,7 @@ class _Reader:
             folder = self._path(path, name)
             if folder is None:
                 continue
-            if self._image is None and self.build is None:
+            if self.image is None and self.build is None:
                 self._leave(path, "there is no image that it could be installed into")
                 continue
             options: dict[str, str | bool] = {}
