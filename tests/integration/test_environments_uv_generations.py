@@ -127,6 +127,29 @@ async def test_the_same_lock_gives_the_same_bytes_from_an_empty_cache(kind: UvKi
     assert not [name for name, (_, content) in trees[0].items() if str(tmp_path).encode() in content]
 
 
+async def test_two_generations_share_all_that_both_have(
+    kind: UvKind, lock: Lock, server: PackageServer, tmp_path: Path
+) -> None:
+    """Byte code too; and what they share cannot be written to."""
+    other = await kind.lock(Request(packages=("alpha", "beta"), indexes=(Index(server.url, default=True),)), ignore)
+    folders = [tmp_path / "one", tmp_path / "other"]
+    for folder, each in zip(folders, (lock, other), strict=True):
+        folder.mkdir()
+        await kind.build(each, folder, ignore)
+        await kind.settle()
+    site = next(folders[0].glob("lib/python*/site-packages")).relative_to(folders[0])
+    code = next((folders[0] / site / "__pycache__").glob("alpha_names.*.pyc")).relative_to(folders[0])
+    for path in (site / "alpha_names.py", code):
+        assert (folders[0] / path).samefile(folders[1] / path)
+    assert not stat.S_IMODE((folders[0] / code).stat().st_mode) & 0o222
+    python = kind.activate(lock, folders[0]).interpreter
+    assert python is not None
+    command = [python, "-v", "-c", "import alpha_names; print(alpha_names.names, alpha_names.__cached__)"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env={})
+    assert "'a'" in done.stdout
+    assert f"code object from '{folders[0] / code}'" in done.stderr
+
+
 async def test_the_packages_are_described_with_their_licences(kind: UvKind, lock: Lock, tmp_path: Path) -> None:
     await kind.build(lock, tmp_path, ignore)
     assert kind.describe(lock, tmp_path) == (

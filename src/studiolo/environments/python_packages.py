@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from email.message import Message
 from email.parser import HeaderParser
 from pathlib import Path
 from urllib.parse import quote
@@ -34,9 +35,8 @@ def purl(name: str, version: str) -> str:
     return f"pkg:pypi/{canonicalize_name(name)}" + (f"@{quote(version, safe='')}" if version else "")
 
 
-def licence(metadata: str) -> str:
-    """The licence that a METADATA text names: License-Expression, else License, else its classifiers."""
-    headers = HeaderParser().parsestr(metadata)
+def licence(headers: Message) -> str:
+    """The licence that a package's METADATA names: License-Expression, else License, else its classifiers."""
     if expression := str(headers.get("License-Expression") or "").strip():
         return expression
     said = str(headers.get("License") or "").strip()
@@ -56,6 +56,6 @@ def _read(path: Path) -> Iterator[Installed]:
             text = file.read(_LIMIT).decode("utf-8", "replace")
     except OSError:
         return
-    headers = HeaderParser().parsestr(text)
+    headers = HeaderParser().parsestr(text.partition("\n\n")[0])  # the rest may be pages of description
     if headers.get("Name"):
-        yield Installed(canonicalize_name(str(headers["Name"])), str(headers.get("Version") or ""), licence(text))
+        yield Installed(canonicalize_name(str(headers["Name"])), str(headers.get("Version") or ""), licence(headers))

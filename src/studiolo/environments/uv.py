@@ -113,7 +113,7 @@ class UvKind:
         interpreter = await self._interpreter(lock, report)
         pins = parse(lock.text)
         await uv_install.install(self._uv, pins, interpreter, folder, report, *_places(lock, indexes))
-        task = asyncio.create_task(uv_install.compile_modules(folder), name="compile Python files")
+        task = asyncio.create_task(uv_install.compile_modules(self._uv, folder), name="compile Python files")
         self._compiling.add(task)
         task.add_done_callback(self._compiling.discard)
 

@@ -37,6 +37,11 @@ def is_network(output: str) -> bool:
     return _NETWORK.search(output) is not None
 
 
+def is_disk_full(output: str) -> bool:
+    """Whether uv could not write something for lack of space."""
+    return "No space left on device" in output or "os error 28" in output
+
+
 def is_login(output: str) -> bool:
     """Whether an index has refused whom it does not know."""
     return _LOGIN.search(output) is not None
@@ -48,7 +53,7 @@ def explain(error: ProgramFailed, where: Mapping[str, str]) -> StudioloError:
         return error
     output = error.completed.output
     words = quote(output)
-    if "No space left on device" in output or "os error 28" in output:
+    if is_disk_full(output):
         return disk_full()
     if (denied := _LOGIN.search(output)) is not None:
         return login_wanted(denied[1] or denied[2])

@@ -12,12 +12,12 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from studiolo.environments import uv_document
+from studiolo.environments import bytecode, uv_document
 from studiolo.environments.build_log import BuildLog
 from studiolo.environments.interpreter import Interpreter
 from studiolo.environments.kind import Index, Progress, Report
 from studiolo.environments.pins import Pin, render
-from studiolo.environments.uv_failure import explain, is_login
+from studiolo.environments.uv_failure import explain, is_disk_full, is_login
 from studiolo.environments.uv_program import Uv
 from studiolo.environments.uv_settings import Origin
 from studiolo.process import ProgramFailed, run
@@ -52,9 +52,6 @@ async def install(
         if match := re.match(r"\s*(Downloading|Building) (.+)", line):
             report(Progress(f"{match[1].lower()} {match[2]}", 0, total))
 
-    def unreachable() -> None:
-        report(Progress("the package index cannot be reached; using what was downloaded before", 0, total))
-
     report(Progress("installing packages", 0, total))
     try:
         with uv.scratch() as scratch:
@@ -79,18 +76,19 @@ async def install(
             ]
 
             async def attempt(*more: str) -> None:
-                await uv.run_with_cache(
+                await uv.run(
                     [*arguments, *more],
                     cwd=work,
                     timeout=_TIMEOUT,
                     on_line=hear,
                     env=_SAME_EVERY_TIME,
                     indexes=indexes,
-                    unreachable=unreachable,
                 )
 
             watch = asyncio.create_task(_count(folder, total, report))
             try:
+                if await _from_cache(uv, arguments, work, indexes, log):
+                    return
                 try:
                     await attempt()
                 except ProgramFailed as error:
@@ -105,19 +103,34 @@ async def install(
         raise explain(error, {}) from error
 
 
-async def compile_modules(folder: Path) -> None:
+async def compile_modules(uv: Uv, folder: Path) -> None:
     """Compile all modules, politely: a person is already starting a notebook meanwhile.
 
-    It takes four times as long as installing, and what is imported before its turn compiles itself. It may be killed
-    at any time. The program's working folder stays the same while the generation is renamed, so all paths are
-    relative to it. What does not compile (a template, another Python's syntax) is nobody's mistake; tests are left
-    out, being half of the time. Nothing changes here any more, so the result need not be checked against its source:
-    without the source's time in it, it is the same in every build.
+    It takes four times as long as installing where nothing was compiled before, and what is imported before its turn
+    compiles itself. It may be killed at any time. The program's working folder stays the same while the generation is
+    renamed.
     """
-    argv: list[str | Path] = [folder / "bin" / "python", "-I", "-S", "-m", "compileall", "-q", "-f", "-j", "1"]
-    argv += ["--invalidation-mode", "unchecked-hash", "-x", "/tests?/", "lib"]
+    argv: list[str | Path] = [folder / "bin" / "python", "-I", "-S", "-W", "ignore", bytecode.__file__, uv.bytecode]
     with contextlib.suppress(ProgramFailed):
-        await run(argv, cwd=folder, env={}, timeout=_COMPILE_TIMEOUT, check=False, background=True)
+        await run(argv, cwd=folder, env=_SAME_EVERY_TIME, timeout=_COMPILE_TIMEOUT, check=False, background=True)
+
+
+async def _from_cache(
+    uv: Uv, arguments: Sequence[str | Path], work: Path, indexes: Sequence[Index], log: BuildLog
+) -> bool:
+    """Install without asking any index, if all files were downloaded before: whether they were. The hashes are the
+    lock's, so there is nothing to ask for; without a network it is the only way."""
+    try:
+        done = await uv.run(
+            [*arguments, "--offline"], cwd=work, timeout=_TIMEOUT, env=_SAME_EVERY_TIME, indexes=indexes
+        )
+    except ProgramFailed as error:
+        if error.completed is None or is_disk_full(error.completed.output):
+            raise
+        return False
+    for line in done.output.splitlines():
+        log.add(line)
+    return True
 
 
 def _second_try(error: ProgramFailed, choice: bool) -> tuple[str, ...] | None:

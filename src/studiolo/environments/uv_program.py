@@ -26,6 +26,8 @@ class Uv:
 
     def __init__(self, cache: Path) -> None:
         self._cache = cache / "uv"
+        self.bytecode = (cache / "bytecode").absolute()
+        """Where compiled modules are kept for all environments."""
         self._scratch = cache / "scratch"
 
     @contextmanager
