@@ -103,6 +103,12 @@ def test_pip_sees_the_generation_and_adds_only_what_is_missing(
     assert before == sorted(path.name for path in generation.glob("lib/python*/site-packages/*"))
 
 
+def test_what_readmes_say_works_too(home: Path, generation: Path, pip: Path, wheels: Path) -> None:
+    made = prepare(home, str(generation / "bin/python"), pip)
+    words = ("--user", "--no-index", "--find-links", wheels, "tiny == 1.0")
+    assert "Successfully installed tiny-1.0" in run(made, generation, "pip3", "install", *words)
+
+
 def made_python(generation: Path) -> str:
     return next(generation.glob("lib/python3.*")).name.removeprefix("python")
 

@@ -47,6 +47,12 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 # Commands of the generation that the overlay has its own of, or that are about one virtual environment only.
 _NOT_COMMANDS = re.compile(r"(?:python|pip|activate|deactivate)[\d.]*(?:\..*)?")
 
+# `--user` is what many a README says; pip refuses it in a virtual environment, and this one is its user's own already.
+_PIP = """#!/bin/sh
+for word; do shift; [ "$word" = --user ] || set -- "$@" "$word"; done
+exec {python} -m pip "$@"
+"""
+
 
 @dataclass(frozen=True)
 class Overlay:
@@ -265,7 +271,8 @@ def _prepare(folder: Path, base: _Base, interpreter: Path, pip: Path) -> Overlay
         str(pip),
     )
     _write(packages / _PTH, "".join(f"{line}\n" for line in lines))
-    _write(programs / "pip", f'#!/bin/sh\nexec {shlex.quote(str(python))} -m pip "$@"\n', 0o755)
+    for name in ("pip", "pip3"):
+        _write(programs / name, _PIP.format(python=shlex.quote(str(python))), 0o755)
     # Last, as what is here makes it a virtual environment; but commands need not be listed again where it is the same.
     settings = (
         f"home = {base.home}\ninclude-system-site-packages = false\nversion = 3.{base.minor}\n"
