@@ -356,15 +356,12 @@ class Generations:
 def _seal(folder: Path, lock: Lock) -> None:
     """Write what the generation is, make its files read-only, and have it all on disk before it is one."""
     _write(folder / "lock.json", asdict(lock))
-    for at, _, files in os.walk(folder):
+    for _, _, files, handle in os.fwalk(folder):  # by handle: tens of thousands of long paths take twice as long
         for name in files:
-            path = os.path.join(at, name)  # noqa: PTH118  tens of thousands of files
-            try:
-                status = os.lstat(path)
-            except FileNotFoundError:
-                continue  # a compiler's temporary file
-            if stat.S_ISREG(status.st_mode) and status.st_mode & 0o222:
-                _protect(path, status.st_mode)
+            with contextlib.suppress(FileNotFoundError):  # a compiler's temporary file
+                mode = os.stat(name, dir_fd=handle, follow_symlinks=False).st_mode
+                if stat.S_ISREG(mode) and mode & 0o222:
+                    os.chmod(name, stat.S_IMODE(mode) & ~0o222, dir_fd=handle)
     # all at once: syncing fifty thousand files one by one takes far longer. A generation that a power cut had left
     # with empty files would look complete for ever
     os.sync()
@@ -379,11 +376,6 @@ def _write(path: Path, content: Mapping[str, Any]) -> None:
         os.fsync(file.fileno())
     draft.replace(path)
     _sync(path.parent)
-
-
-def _protect(path: str, mode: int) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.chmod(path, stat.S_IMODE(mode) & ~0o222)  # noqa: PTH101
 
 
 def _sync(path: Path) -> None:
