@@ -101,6 +101,19 @@ async def test_a_lock_depends_on_what_is_asked_and_nothing_else(kind: UvKind, tm
     assert len(texts) == 1
 
 
+async def test_the_example_of_a_script_runs_in_its_environment(kind: UvKind, tmp_path: Path) -> None:
+    example = Path(__file__).parents[2] / "examples" / "uv-script"
+    detection = kind.detect(example)
+    assert detection is not None
+    assert detection.file == "primes.py"
+    lock = await kind.lock(Request(example), ignore)
+    assert lock.facts["source"] == "primes.py"
+    await kind.build(lock, tmp_path, ignore)
+    command = [tmp_path / "bin" / "python", example / "primes.py"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert "9,592 primes" in done.stdout
+
+
 async def test_uv_lock_is_taken_as_it_is(kind: UvKind, repository: Path, cache: Path) -> None:
     text = PROJECT + "dependencies = ['six<1.17', 'colorama; sys_platform == \"win32\"']\n"
     uv_lock(repository, text + "[dependency-groups]\ndev = ['iniconfig']\n", cache)
