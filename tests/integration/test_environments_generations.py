@@ -370,7 +370,7 @@ async def test_removing_frees_what_has_no_other_name(folder: Path) -> None:
     assert weighed.freed >= 100_000
     assert 50_000 <= weighed.shared < 100_000
     assert store.find(LOCK.id) is not None, "weighing changes nothing"
-    assert store.remove([LOCK.id]) == weighed
+    assert store.discard(store.retire([LOCK.id, "0123456789abcdef"])) == weighed
     assert store.find(LOCK.id) is None
     assert visible(folder) == []
     assert (folder.parent / "download").exists()
@@ -378,7 +378,7 @@ async def test_removing_frees_what_has_no_other_name(folder: Path) -> None:
 
 async def test_what_is_being_built_is_not_removed(folder: Path, other_process: subprocess.Popen[str]) -> None:
     store = generations(folder, StepKind())
-    assert store.remove([LOCK.id]).ids == ()
+    assert store.retire([LOCK.id]) == {}
     assert len(list(folder.glob(".building-*"))) == 1
 
 
@@ -391,5 +391,5 @@ async def test_a_verdict_is_kept_with_the_generation(folder: Path) -> None:
     store.judge(LOCK.id, {"kernel": "ok"})
     assert generations(folder, kind).verdict(LOCK.id) == {"kernel": "ok"}
     assert store.find(LOCK.id) == built
-    store.remove([LOCK.id])
+    store.discard(store.retire([LOCK.id]))
     assert store.verdict(LOCK.id) is None

@@ -7,6 +7,7 @@ and the same decision leads to the same step.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,7 +26,7 @@ from studiolo.control.launch import Room, can_write, compose, wanted_tools
 from studiolo.control.queue import FairQueue
 from studiolo.control.renewal import Relock, Renewal, Renewed, in_words
 from studiolo.control.software import Software
-from studiolo.control.subject import Subject, as_reason, new_run
+from studiolo.control.subject import Subject, as_problem, as_reason, new_run
 from studiolo.control.tools import ToolInstaller
 from studiolo.environments import overlay
 from studiolo.environments.kind import Progress, Report
@@ -77,11 +78,11 @@ class Steps:
             if subject.phase not in ("running", "stopped", "failed"):
                 await self._enter(subject, "building", stages=[])
             home = self.layout.workspace_home(subject.id)
-            home.mkdir(parents=True, exist_ok=True)
             tools = asyncio.create_task(self._any_tools(subject)) if subject.desired == "running" else None
+            renewed = None
             try:
-                needed = subject.relock is not None or not subject.rescue
-                renewed = await self._renew_or_give_up(subject, home) if needed else None
+                if subject.relock is not None or not subject.rescue:
+                    renewed = await self._renew_or_give_up(subject, home)
                 if tools is not None:
                     if not tools.done():
                         self._say(subject, "installing JupyterLab and VS Code for the first time")
@@ -89,24 +90,25 @@ class Steps:
             finally:
                 if tools is not None:
                     tools.cancel()
+                    await asyncio.gather(tools, return_exceptions=True)
                 self.progress.pop(subject.id, None)
-            if renewed is not None:
-                await self._renewed(subject, renewed)
+                if renewed is not None:  # it is there, whether an app can be installed or not
+                    await self._renewed(subject, home, renewed)
+                self.renewal.needed.pop(subject.id, None)
 
     async def _renew_or_give_up(self, subject: Subject, home: Path) -> Renewed:
         try:
             return await self._renew(subject, home)
-        except StudioloError as error:
+        except Exception as error:
             # somebody waits for an answer: neither what cannot be had nor what could not be reached is tried for ever
-            await self._trouble(subject, {**as_reason(error.problem), "log": list(self.renewal.log_end(subject.id))})
+            problem = await self._told(subject, error)
             async with self.store.write() as session:
                 row = await session.get_one(WorkspaceRow, subject.id)
-                if row.run == subject.run:
+                if row.run == subject.run and row.relock == subject.relock:
                     row.relock = None
-            raise StudioloError(*error.problems) from error
+            raise StudioloError(*(error.problems if isinstance(error, StudioloError) else (problem,))) from error
 
     async def _renew(self, subject: Subject, home: Path) -> Renewed:
-        folder = await repository.ensure(subject.document.repository, home)
         asked, tenant = subject.document.environment, subject.tenant
         relock = Relock.of(subject.relock) if subject.relock is not None else None
 
@@ -114,18 +116,18 @@ class Steps:
             await self._stage(subject, name, begun, words)
 
         try:
+            home.mkdir(parents=True, exist_ok=True)
+            folder = await repository.ensure(subject.document.repository, home)
             renewed = await self.renewal.renew(tenant, asked, folder, relock, self._reporting(subject), stage)
-        except StudioloError as error:
+        except Exception as error:
             fallback = await self.renewal.fallback(tenant)
             if fallback is None:
                 raise
-            await self._trouble(subject, {**as_reason(error.problem), "log": list(self.renewal.log_end(subject.id))})
-            words = f"the environment stays on generation {fallback.number}: {error.problem}"
+            problem = await self._told(subject, error)
+            words = f"the environment stays on generation {fallback.number}: {problem}"
             await self._record(subject, "environment-failed", words)
             return replace(fallback, notes=(words,))
         await self._trouble(subject, None)
-        if relock is not None and relock.adopted:
-            await asyncio.to_thread(self._drop_adopted, home, renewed)
         return renewed
 
     def _drop_adopted(self, home: Path, renewed: Renewed) -> None:
@@ -138,7 +140,7 @@ class Steps:
         doubled = [each.name for each in installed if there.get(canonicalize_name(each.name)) == each.version]
         overlay.remove(home, doubled)
 
-    async def _renewed(self, subject: Subject, renewed: Renewed) -> None:
+    async def _renewed(self, subject: Subject, home: Path, renewed: Renewed) -> None:
         """Take it. A run that goes on meanwhile is replaced by a new one, if its environment is another now."""
         generation = renewed.generation
         async with self.store.write() as session:
@@ -149,10 +151,25 @@ class Steps:
             row.generation, row.relock = generation.id, None
             row.environment = in_words(generation, renewed.source)
             row.remarks = list(renewed.notes)
-            if moved and row.phase == "running" and row.desired == "running" and not row.rescue:
-                row.run, row.phase, row.phase_since = new_run(), "pending", self.clock()
+            if moved and row.desired == "running" and not row.rescue:
+                # also where it was only being started: what there is of this run is in the former environment
+                row.run = new_run()
+                if row.phase == "running":
+                    row.phase, row.phase_since = "pending", self.clock()
         if moved:
             await self._record(subject, "generation", f"generation {renewed.number}: {row.environment}")
+        if subject.relock is not None and Relock.of(subject.relock).adopted:
+            # not before: a run that could not be replaced would miss it. What cannot be removed does no harm
+            with contextlib.suppress(OSError):
+                await asyncio.to_thread(self._drop_adopted, home, renewed)
+
+    async def _told(self, subject: Subject, error: Exception) -> Problem:
+        """Write down why the environment that was asked for cannot be had."""
+        problem = as_problem(error)
+        if problem.code == "internal":
+            log.exception("renewing failed", workspace=subject.name)
+        await self._trouble(subject, {**as_reason(problem), "log": list(self.renewal.log_end(subject.id))})
+        return problem
 
     async def _trouble(self, subject: Subject, trouble: dict[str, Any] | None) -> None:
         async with self.store.write() as session:
@@ -271,7 +288,7 @@ class Steps:
             if row.run != subject.run or row.desired != "running":
                 return
             row.phase, row.phase_since = "failed", self.clock()
-            row.reason = as_reason(problem)
+            row.reason, row.relock = as_reason(problem), None  # it stays until asked again
         self.progress.pop(subject.id, None)
         await self._record(subject, "failed", str(problem))
 
@@ -280,6 +297,7 @@ class Steps:
         await self.backends[subject.backend].delete(subject.id)
         await self.access.forget(subject.id)
         await self.renewal.lineage.forget(subject.tenant.line)
+        self.renewal.building.pop(subject.id, None)
         folder = self.layout.workspace(subject.id)
         if subject.purge:
             await asyncio.to_thread(shutil.rmtree, folder, True)
@@ -296,6 +314,10 @@ class Steps:
     async def _room(self, subject: Subject, apps: frozenset[str]) -> Room:
         wanted = wanted_tools(subject.document, self.apps)
         home = self.layout.workspace_home(subject.id)
+        folder = repository.folder_of(subject.document.repository, home)
+        if subject.rescue:  # it starts before anything was built, and whatever has become of the repository
+            home.mkdir(parents=True, exist_ok=True)
+            folder = folder if folder is not None and folder.is_dir() else None
         for source in subject.document.data:
             if source.folder is None:
                 (home / source.place).mkdir(parents=True, exist_ok=True)
@@ -309,7 +331,7 @@ class Steps:
             name=subject.name,
             owner=subject.owner,
             document=subject.document,
-            folder=repository.folder_of(subject.document.repository, home),
+            folder=folder,
             software=software,
             rescue=full or subject.rescue,
             notes=tuple(notes),

@@ -35,15 +35,17 @@ async def collect(steps: Steps, keep: int = KEEP, dry_run: bool = False, downloa
         raise Conflict(
             Problem("build-under-way", "an environment is being built from the downloads", "try again when it is built")
         )
-    async with steps.store.read() as session:
+    every = {each.id: each for each in await asyncio.to_thread(generations.all)}
+    async with steps.store.write() as session:
+        # In one transaction with taking them out of sight: nobody can be sent to one of them in between.
         rows = list(await session.scalars(select(NumberedGenerationRow).order_by(NumberedGenerationRow.number)))
         workspaces = list(await session.scalars(select(WorkspaceRow)))
         tools = {row.generation for row in await session.scalars(select(ToolsRow))}
-    kept = roots(rows, {row.id: (row.generation, row.pinned) for row in workspaces}, keep)
-    kept |= tools | set(steps.renewal.building.values())
-    every = {each.id: each for each in await asyncio.to_thread(generations.all)}
-    act = generations.weigh if dry_run else generations.remove
-    removal = await asyncio.to_thread(act, sorted(every.keys() - kept))
+        kept = roots(rows, {row.id: (row.generation, row.pinned) for row in workspaces}, keep)
+        kept |= tools | set(steps.renewal.building.values()) | set(steps.renewal.needed.values())
+        doomed = sorted(every.keys() - kept)
+        retired = {} if dry_run else await asyncio.to_thread(generations.retire, doomed)
+    removal = await asyncio.to_thread(*((generations.weigh, doomed) if dry_run else (generations.discard, retired)))
     for gone in () if dry_run else removal.ids:
         # an engine that does not answer keeps an image longer, and nothing else is lost by it
         with contextlib.suppress(StudioloError):

@@ -220,10 +220,7 @@ class Environments:
             raise Conflict(
                 Problem("generation-bad", f"generation {number} is marked bad: {wanted.reason}", "studiolo env ls")
             )
-        left = [each.number for each in rows if each.number > number and each.state == "good"]
-        await self._lineage.mark(_line(row), left, "left")
-        await self._lineage.mark(_line(row), [number], "good")
-        await self._go_to(row, account, wanted, f"asked to roll back to generation {number}")
+        await self._go_to(row, account, wanted, f"asked to roll back to generation {number}", leave=True)
 
     async def pin(self, account: Account, ref: str, number: int | None) -> None:
         """Stay on generation `number`, whatever the repository says; None: no longer."""
@@ -240,7 +237,7 @@ class Environments:
             )
         async with self._steps.store.write() as session:
             (await session.get_one(WorkspaceRow, row.id)).pinned = number
-        await self._go_to(row, account, wanted, f"pinned to generation {number}")
+        await self._go_to(row, account, wanted, f"pinned to generation {number}", leave=False)
 
     async def cancel(self, account: Account, ref: str) -> bool:
         """Give up the build under way; whether there was one. What is in use stays in use."""
@@ -262,18 +259,23 @@ class Environments:
         row = await self._find(account, ref)
         self._refuse_pinned(row)
         installed = await asyncio.to_thread(overlay.packages, self._steps.layout.workspace_home(row.id))
-        adopted = adopt(Resolved.model_validate(row.document), installed, names)
         async with self._steps.store.write() as session:
             fresh = await session.get_one(WorkspaceRow, row.id)
+            adopted = adopt(Resolved.model_validate(fresh.document), installed, names)
             fresh.document = adopted.document.model_dump(mode="json")
         await self._renew(row, account, Relock(adopted=adopted.names), f"adopts {', '.join(adopted.requirements)}")
         return adopted.requirements
 
-    async def _go_to(self, row: WorkspaceRow, account: Account, wanted: NumberedGenerationRow, why: str) -> None:
+    async def _go_to(
+        self, row: WorkspaceRow, account: Account, wanted: NumberedGenerationRow, why: str, *, leave: bool
+    ) -> None:
+        """Go to this generation; with `leave` those after it are not gone to by themselves again."""
         found = self._generations.find(wanted.generation)
         if found is None:
             await self._renew(row, account, Relock(number=wanted.number), why)
             return
+        if leave:
+            await self._lineage.roll_back(_line(row), wanted.number)
         async with self._steps.store.write() as session:
             fresh = await session.get_one(WorkspaceRow, row.id)
             moved = fresh.generation != wanted.generation

@@ -115,17 +115,18 @@ class Lineage:
             row.source, row.request, row.inputs = entry.source, entry.request, dict(entry.inputs)
             return row.number
 
-    async def mark(self, line: Line, numbers: Sequence[int], state: State) -> None:
+    async def roll_back(self, line: Line, number: int) -> None:
+        """Make `number` good, and leave the good ones after it."""
+        generations = update(NumberedGenerationRow).where(
+            NumberedGenerationRow.scope == line.scope, NumberedGenerationRow.of == line.of
+        )
         async with self._store.write() as session:
             await session.execute(
-                update(NumberedGenerationRow)
-                .where(
-                    NumberedGenerationRow.scope == line.scope,
-                    NumberedGenerationRow.of == line.of,
-                    NumberedGenerationRow.number.in_(numbers),
+                generations.where(NumberedGenerationRow.number > number, NumberedGenerationRow.state == "good").values(
+                    state="left"
                 )
-                .values(state=state)
             )
+            await session.execute(generations.where(NumberedGenerationRow.number == number).values(state="good"))
 
     async def forget(self, line: Line) -> None:
         async with self._store.write() as session:

@@ -17,7 +17,7 @@ from studiolo.backends.backend import AppObservation, Observation
 from studiolo.control import decide
 from studiolo.control.carry_out import Steps
 from studiolo.control.launch import wanted_tools
-from studiolo.control.subject import Subject, load_subjects
+from studiolo.control.subject import Subject, as_problem, load_subjects
 from studiolo.problem import Problem, StudioloError, Unavailable
 
 log = structlog.get_logger()
@@ -128,8 +128,7 @@ class Reconciler:
                 built=subject.rescue or self._steps.renewal.generations.find(subject.generation or "") is not None,
                 startable=startable,
                 starts=starts if run == subject.run else 0,
-                # Rescue waits for nothing to be built; once it runs, what is broken can be mended beside it.
-                relock=subject.relock is not None and (not subject.rescue or subject.phase == "running"),
+                relock=subject.relock is not None and not _keeps_waiting(subject),
             ),
         )
         if isinstance(step, decide.Wait):
@@ -172,15 +171,11 @@ class Reconciler:
         except Unavailable as error:
             log.warning("will try again", workspace=subject.name, problem=str(error.problem))
             await asyncio.sleep(INTERVAL / 4)
-        except StudioloError as error:
-            await self._step_failed(subject, error.problem)
-        except OSError as error:
-            await self._step_failed(subject, _as_problem(error))
+        except (StudioloError, OSError) as error:
+            await self._step_failed(subject, as_problem(error))
         except Exception as error:
             log.exception("step failed", workspace=subject.name, step=type(step).__name__)
-            await self._step_failed(
-                subject, Problem("internal", f"Studiolo made a mistake: {error!r}", "see logs/control-plane.log")
-            )
+            await self._step_failed(subject, as_problem(error))
         finally:
             self._work.pop(subject.id, None)
             self.wake()
@@ -213,6 +208,6 @@ class Reconciler:
         )
 
 
-def _as_problem(error: OSError) -> Problem:
-    where = f" ({error.filename})" if error.filename else ""
-    return Problem("system", f"the machine refused: {error.strerror}{where}", "studiolo doctor")
+def _keeps_waiting(subject: Subject) -> bool:
+    """Rescue waits for nothing to be built; once it runs, or is stopped, what is broken can be mended."""
+    return subject.rescue and subject.desired == "running" and subject.phase != "running"

@@ -40,8 +40,6 @@ class Relock:
     """Go to this generation, and build it again if its files are gone."""
     adopted: tuple[str, ...] = ()
     """Packages that have been taken from the overlay into the declaration."""
-    restart: bool = False
-    """A running workspace restarts once its environment has changed."""
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Relock:
@@ -50,7 +48,6 @@ class Relock:
             Upgrade(tuple(upgrade)) if upgrade is not None else None,
             data.get("number"),
             tuple(data.get("adopted", ())),
-            data.get("restart", False),
         )
 
     @property
@@ -59,7 +56,6 @@ class Relock:
             **({"upgrade": list(self.upgrade.packages)} if self.upgrade is not None else {}),
             **({"number": self.number} if self.number is not None else {}),
             **({"adopted": list(self.adopted)} if self.adopted else {}),
-            **({"restart": True} if self.restart else {}),
         }
 
 
@@ -102,6 +98,9 @@ class Renewal:
     layout: Layout
     building: dict[str, str] = field(default_factory=dict)
     """The lock that is being built for each workspace, by its id, or that could not be built last."""
+    needed: dict[str, str] = field(default_factory=dict)
+    """The generation that each workspace whose environment is being renewed is about to go to. Whoever carries the
+    renewal out removes it, once that is written down."""
 
     async def renew(
         self,
@@ -118,6 +117,7 @@ class Renewal:
         """
         begun = asyncio.get_running_loop().time()
         self.building.pop(tenant.id, None)
+        self.needed[tenant.id] = tenant.generation or ""
         before = await self.lineage.find(tenant.line, tenant.generation)
         indexes = await self.indexes(tenant.account_id, asked)
         chosen = tenant.pinned if tenant.pinned is not None else relock.number if relock else None
@@ -130,6 +130,7 @@ class Renewal:
             lock = await self.known_lock(before.generation)
         else:
             lock, entry = await self._lock(tenant, asked, folder, relock or Relock(), indexes, report)
+        self.needed[tenant.id] = lock.id
         await stage("locked", begun, entry.source)
         known = await self.lineage.find(tenant.line, lock.id)
         explicit = chosen is not None or (relock is not None and relock.upgrade is not None)
@@ -153,6 +154,8 @@ class Renewal:
                     "change the packages, then restart",
                 )
             )
+        if tenant.pinned is None and relock is not None and relock.number is not None:
+            await self.lineage.roll_back(line, relock.number)
         await stage("built", begun, f"{generation.packages} packages" + (", shared" if found else ""))
         return Renewed(generation, number, entry.source, notes)
 
@@ -187,25 +190,27 @@ class Renewal:
         indexes: Sequence[Index],
         report: Report,
     ) -> tuple[Lock, Entry]:
-        detection = choose(asked, folder)
+        detection = await asyncio.to_thread(choose, asked, folder)
         kind = self.kinds[detection.kind]
         request = Request(
             folder, asked.project, asked.packages, asked.python, asked.file, asked.image, tuple(indexes)
         )  # fmt: skip
         inputs = await asyncio.to_thread(kind.inputs, request)
         digest = digest_of(detection.kind, asked, inputs)
+        # What somebody got by logging in leads nobody else to it.
+        remembered = digest if all(index.login is None for index in indexes) else f"{digest}:{tenant.account_id}"
         rows = await self.lineage.all(tenant.line)
         before = next((row for row in rows if row.generation == tenant.generation), None)
         lock: Lock | None = None
         if relock.upgrade is None:
             # Of several that the same request led to, the latest: an update went beyond what the others hold.
             same = [row for row in rows if row.request == digest and row.state != "bad"]
-            lock = await (self.lineage.lock(same[-1].generation) if same else self.lineage.remembered(digest))
+            lock = await (self.lineage.lock(same[-1].generation) if same else self.lineage.remembered(remembered))
         if lock is None:
             previous = await self.lineage.lock(before.generation) if before is not None else None
             fitting = previous if previous is not None and previous.kind == detection.kind else None
             lock = await kind.lock(replace(request, previous=fitting, upgrade=relock.upgrade), report)
-            await self.lineage.keep(lock, digest)
+            await self.lineage.keep(lock, remembered)
         source = str(lock.facts.get("source", "")) or detection.reason
         return lock, Entry(lock.id, tenant.account, _SOURCES.get(source, source), digest, inputs)
 
@@ -234,8 +239,14 @@ class Renewal:
 
     async def _build(self, tenant: Tenant, lock: Lock, report: Report, indexes: Sequence[Index]) -> Generation:
         self.building[tenant.id] = lock.id
-        generation = await self.generations.build(lock, report, indexes)
-        self.building.pop(tenant.id, None)  # kept where it failed: whose log it is
+        try:
+            generation = await self.generations.build(lock, report, indexes)
+        except StudioloError:
+            raise  # kept: whose log it is
+        except BaseException:
+            self.building.pop(tenant.id, None)
+            raise
+        self.building.pop(tenant.id, None)
         return generation
 
     async def known_lock(self, generation: str) -> Lock:

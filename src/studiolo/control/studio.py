@@ -217,8 +217,7 @@ class Studio:
             if row.desired == "deleted" or (run is not None and row.run != run):
                 return
             row.desired = "stopped"
-            if row.generation is not None:
-                row.relock = None  # who stops it does not want to wait for what was being built
+            row.relock = None  # who stops it does not want to wait for what was being built
             if row.phase == "failed":
                 row.phase, row.reason = "stopped", None
         await self._journal.record(kind, why, account_id=owner_id, workspace=(row.id, row.name))
@@ -294,8 +293,8 @@ class Studio:
             if (point := found.usage) is not None
         ]
         generations = self._steps.renewal.generations
-        count, size = len(generations.all()), await asyncio.to_thread(generations.disk_usage)
-        return machine.describe(self._steps.layout, limits, (count, size), tuple(uses))
+        every, size = await asyncio.to_thread(generations.all), await asyncio.to_thread(generations.disk_usage)
+        return machine.describe(self._steps.layout, limits, (len(every), size), tuple(uses))
 
     async def status(self, account: Account) -> Status:
         layout = self._steps.layout
@@ -408,5 +407,5 @@ def _ask_to_run(row: WorkspaceRow, now: float, *, relock: bool, rescue: bool = F
     row.desired, row.run, row.reason, row.rescue = "running", new_run(), None, rescue
     row.stages = [] if relock else [stage for stage in row.stages if stage["name"] in ("locked", "built")]
     if relock:
-        row.relock = {}
+        row.relock, row.trouble = {}, None
     row.phase, row.phase_since = "pending", now

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import func, select
 
 from studiolo.control.renewal import Tenant
-from studiolo.problem import Problem
+from studiolo.problem import Problem, StudioloError
 from studiolo.resources import Phase
 from studiolo.spec.document import Resolved
 from studiolo.store.database import Store
@@ -49,6 +49,16 @@ def as_reason(problem: Problem) -> dict[str, Any]:
     """A problem as the store keeps it."""
     message = f"{problem.where}: {problem.message}" if problem.where else problem.message
     return {"code": problem.code, "message": message, "hint": problem.hint}
+
+
+def as_problem(error: Exception) -> Problem:
+    """What to tell of the error that a step ended with."""
+    if isinstance(error, StudioloError):
+        return error.problem
+    if isinstance(error, OSError):
+        where = f" ({error.filename})" if error.filename else ""
+        return Problem("system", f"the machine refused: {error.strerror}{where}", "studiolo doctor")
+    return Problem("internal", f"Studiolo made a mistake: {error!r}", "see logs/control-plane.log")
 
 
 async def load_subjects(store: Store) -> list[Subject]:

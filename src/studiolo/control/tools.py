@@ -106,16 +106,17 @@ class ToolInstaller:
                 if await self.find(tools) is None:
                     kind = self._kinds[tools.kind]
                     lock: Lock = await kind.lock(Request(packages=tools.packages), report)
-                    generation = await self._generations.build(lock, report)
+                    # before it is built: what is written down here is never removed
                     async with self._store.write() as session:
                         await session.merge(
                             ToolsRow(
                                 kind=tools.kind,
                                 packages=" ".join(tools.packages),
-                                generation=generation.id,
+                                generation=lock.id,
                                 at=self._clock(),
                             )
                         )
+                    generation = await self._generations.build(lock, report)
                     state.generation = generation
                     log.info("tools installed", packages=tools.packages, seconds=round(generation.seconds, 1))
         except StudioloError as error:

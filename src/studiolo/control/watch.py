@@ -89,6 +89,8 @@ class Watcher:
             unknown.append("its use of the processor is not known")
         elif point.cpu >= idle.BUSY_CORES:
             busy.append(f"it computes ({point.cpu:.1f} cores)")
+        if subject.relock is not None:
+            busy.append("its environment is being renewed")
         if (self._layout.workspace_home(subject.id) / ".noidle").exists():
             busy.append("there is a .noidle file in the home")
         return idle.Evidence(busy, unknown, stamps)

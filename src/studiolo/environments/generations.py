@@ -186,31 +186,27 @@ class Generations:
         return found if isinstance(found, dict) else None
 
     def weigh(self, ids: Iterable[str]) -> Removal:
-        """What `remove` of these would free. Takes seconds: use a thread."""
-        chosen = tuple(each for each in ids if self.find(each) is not None)
-        links: dict[tuple[int, int], tuple[int, int, int]] = {}
-        for lock_id in chosen:
-            for at, _, files in os.walk(self._folder / lock_id):
-                for name in files:
-                    with contextlib.suppress(OSError):
-                        status = os.lstat(os.path.join(at, name))  # noqa: PTH118  a hundred thousand files
-                        _, _, seen = links.get(key := (status.st_dev, status.st_ino), (0, 0, 0))
-                        links[key] = (status.st_blocks * 512, status.st_nlink, seen + 1)
-        freed = sum(size for size, names, seen in links.values() if seen >= names)
-        return Removal(chosen, freed, sum(size for size, _, _ in links.values()) - freed)
+        """What removing these would free. Takes seconds: use a thread."""
+        return _weigh({each: self._folder / each for each in ids if self.find(each) is not None})
 
-    def remove(self, ids: Iterable[str]) -> Removal:
-        """Remove these generations; one that is being built or is not there is left alone. Whoever asks must know that
-        nothing uses them. Takes seconds: use a thread."""
-        weighed = self.weigh(ids)
-        for lock_id in weighed.ids:
+    def retire(self, ids: Iterable[str]) -> Mapping[str, Path]:
+        """Take these generations out of sight, each in one step, so that half a one is never seen; one that is being
+        built or is not there is left alone. Whoever asks must know that nothing uses them. Returns what went, for
+        `discard`; where that is not reached, `sweep` does it."""
+        retired = {}
+        for lock_id in ids:
             with self._try_claim(lock_id) as claimed:
+                going = self._folder / f"{_REMOVING}{lock_id}-{secrets.token_hex(4)}"
                 if claimed:
-                    # first out of sight, in one step: half a generation is never seen
-                    going = self._folder / f"{_REMOVING}{lock_id}-{secrets.token_hex(4)}"
                     with contextlib.suppress(FileNotFoundError):
-                        (self._folder / lock_id).rename(going)
-                        _remove(going)
+                        retired[lock_id] = (self._folder / lock_id).rename(going)
+        return retired
+
+    def discard(self, retired: Mapping[str, Path]) -> Removal:
+        """Remove the files of what was retired. Takes seconds: use a thread."""
+        weighed = _weigh(retired)
+        for folder in retired.values():
+            _remove(folder)
         return weighed
 
     def sweep(self) -> None:
@@ -384,6 +380,19 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _weigh(folders: Mapping[str, Path]) -> Removal:
+    links: dict[tuple[int, int], tuple[int, int, int]] = {}
+    for folder in folders.values():
+        for at, _, files in os.walk(folder):
+            for name in files:
+                with contextlib.suppress(OSError):
+                    status = os.lstat(os.path.join(at, name))  # noqa: PTH118  a hundred thousand files
+                    _, _, seen = links.get(key := (status.st_dev, status.st_ino), (0, 0, 0))
+                    links[key] = (status.st_blocks * 512, status.st_nlink, seen + 1)
+    freed = sum(size for size, names, seen in links.values() if seen >= names)
+    return Removal(tuple(folders), freed, sum(size for size, _, _ in links.values()) - freed)
 
 
 def _remove(folder: Path) -> None:
