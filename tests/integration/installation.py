@@ -117,7 +117,13 @@ class Installation:
     def kill(self, part: str) -> None:
         pid = self.pid(part)
         os.kill(pid, signal.SIGKILL)
-        until(lambda: not self.runs(part) or self.pid(part) != pid, 10, f"the end of {part}")
+
+        def ended() -> bool:
+            # one look: between two, another may have taken its place, or none be there any more
+            identity = read_pid_file(self.layout.run / f"{part}.pid")
+            return identity is None or identity.pid != pid
+
+        until(ended, 10, f"the end of {part}")
 
     def make(self, document: Mapping[str, Any], **wish: Any) -> Workspace:
         with self.client() as client:

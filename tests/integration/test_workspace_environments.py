@@ -326,7 +326,7 @@ def test_a_generation_is_verified_exported_and_listed(installed: Installation, m
     exported = installed.run("env", "export", "requirements", "-w", "checked").stdout
     assert "six==1.17.0 \\\n    --hash=sha256:" in exported
     installed.run("env", "export", "dockerfile", "-o", str(tmp_path / "out"), "-w", "checked")
-    assert (tmp_path / "out/Dockerfile").read_text().startswith("FROM ")
+    assert "\nFROM python:3.11-slim\n" in (tmp_path / "out/Dockerfile").read_text()
     wrong = installed.run("env", "export", "nonsense", "-w", "checked", check=False)
     assert wrong.returncode == 2
     document = json.loads(installed.run("env", "sbom", "-w", "checked").stdout)

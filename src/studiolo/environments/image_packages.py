@@ -69,7 +69,7 @@ def python(text: str) -> Iterator[Package]:
     fields = HeaderParser().parsestr(text)
     name, version = str(fields["Name"] or "").strip(), str(fields["Version"] or "").strip()
     if name and version:
-        yield Package(canonicalize_name(name), version, licence(text), purl(name, version))
+        yield Package(canonicalize_name(name), version, licence(fields), purl(name, version))
 
 
 def python_folders(env: Mapping[str, str]) -> Sequence[str]:
