@@ -208,6 +208,8 @@ class Verification(Resource):
 
     progress: str = ""
     done: bool = False
+    problem: Reason | None = None
+    """Why it could not be built again."""
     same: bool = False
     files: int = 0
     differences: tuple[FileDifference, ...] = ()

@@ -188,7 +188,7 @@ def pin(
         raise WrongInput(Problem("wrong-usage", "give one number, or --none", "studiolo env ls shows them"))
     with Client.local() as client:
         found = client.pin(_workspace(client, workspace).id, number)
-        _follow(client, found, no_wait=no_wait, json=json)
+        _follow(client, found, no_wait=no_wait or none, json=json)  # nothing comes of it before a restart
 
 
 @commands.command(epilog=examples("studiolo env update", "studiolo env update pandas numpy"))
@@ -332,7 +332,9 @@ def verify(number: Number = None, workspace: Which = None, json: Json = False) -
                 live.now(line.progress)
     live.clear()
     if result is None:
-        raise StudioloError(Problem("verify-failed", "it could not be built again", "see the control plane's log"))
+        raise StudioloError(Problem("verify-failed", "it could not be built again", "see logs/control-plane.log"))
+    if result.problem is not None:
+        raise StudioloError(Problem(result.problem.code, result.problem.message, result.problem.hint))
     if json:
         print_json(result)
     else:
@@ -358,9 +360,10 @@ def gc(
 
     with Client.local() as client:
         found = client.collect(keep=keep, dry_run=True, downloads=downloads)
-        if not dry_run and (found.generations or downloads):
+        if not dry_run:
             count = len(found.generations)
-            confirm(f"Remove {count} generations ({format_size(found.freed)}) and keep {found.kept}?", yes=yes)
+            if count or downloads:
+                confirm(f"Remove {count} generations ({format_size(found.freed)}) and keep {found.kept}?", yes=yes)
             found = client.collect(keep=keep, downloads=downloads)
     if json:
         print_json(found)
