@@ -227,7 +227,7 @@ def test_what_is_installed_by_hand_survives_and_can_be_adopted(installed: Instal
 
 
 def test_rescue_starts_whatever_is_broken(installed: Installation, make: Any) -> None:
-    _, workspace = make("rescued", {"requirements.txt": SIX})
+    folder, workspace = make("rescued", {"requirements.txt": SIX})
     home = installed.layout.workspace_home(workspace.id)
     (home / "precious.txt").write_text("mine")
     installed.run("exec", "rescued", "--", "pip", "install", "-q", "iniconfig==2.0.0")
@@ -240,6 +240,12 @@ def test_rescue_starts_whatever_is_broken(installed: Installation, make: Any) ->
     assert installed.run("exec", "rescued", "--", "sh", "-c", "cat ~/precious.txt").stdout == "mine"
     installed.run("env", "update", "-w", "rescued")
     assert installed.workspace("rescued").rescue, "what is broken is mended beside it"
+    installed.run("stop", "rescued")
+    installed.run("env", "update", "-w", "rescued", timeout=60)
+    gone = folder.rename(folder.with_name("gone"))
+    installed.run("start", "rescued", "--rescue")
+    assert installed.run("exec", "rescued", "--", "cat", "precious.txt").stdout == "mine"
+    gone.rename(folder)
     installed.run("restart", "rescued")
     assert not installed.workspace("rescued").rescue
     python(installed, "rescued", "import iniconfig, six")

@@ -68,6 +68,8 @@ def test_what_was_not_installed_cannot_be_adopted() -> None:
         adopt(document(), (), ())
     with pytest.raises(Conflict, match="takes no packages"):
         adopt(document(image="debian:12"), (installed("six"),), ())
+    with pytest.raises(Conflict, match="kind flake takes no packages"):
+        adopt(document(), (installed("six"),), (), "flake")
 
 
 @pytest.mark.parametrize(

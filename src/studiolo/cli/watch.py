@@ -58,7 +58,8 @@ def follow(client: Client, asked: Workspace, goal: Goal, live: Live, *, fresh: b
 def follow_renewal(client: Client, asked: Workspace, live: Live) -> Workspace:
     """Wait until the environment that was asked for is there, and a workspace that is to run runs in it.
 
-    Raises `StudioloError` where it cannot be had; the workspace then is on the generation it had.
+    Raises `StudioloError` where it cannot be had; the workspace then is on the generation it had. Raises `Conflict`
+    where somebody stops the workspace, which gives the build up.
     """
     workspace = asked
     last: int | None = None
@@ -70,6 +71,8 @@ def follow_renewal(client: Client, asked: Workspace, live: Live) -> Workspace:
                     break
                 live.now(f"{asked.name}: {event.message}")
             workspace = client.workspace(asked.id)
+            if workspace.desired not in (asked.desired, "running"):
+                raise Conflict(Problem("overruled", f"meanwhile {asked.name} was asked to be {workspace.desired}"))
     finally:
         live.clear()
     if workspace.desired == "running" and workspace.phase != "running":

@@ -22,16 +22,19 @@ class Adoption:
     names: tuple[str, ...]
 
 
-def adopt(document: Resolved, installed: Sequence[OverlayPackage], names: Sequence[str]) -> Adoption:
+def adopt(
+    document: Resolved, installed: Sequence[OverlayPackage], names: Sequence[str], kind: str | None = None
+) -> Adoption:
     """Declare these packages (`names`; none: all that were asked for by name) in the versions that are installed, in
     place of what was declared of the same name. What came from a folder or an address is no release, so it is left out.
+    `kind` is that of the environment in use, which may have been detected.
 
     Raises `Conflict` where there is nothing to adopt or the environment takes no packages, `NotFound` for a name that
     was not installed.
     """
     asked = document.environment
-    if asked.kind in ("flake", "image") or asked.image is not None:
-        kind = asked.kind or "image"
+    kind = asked.kind or ("image" if asked.image is not None else kind)
+    if kind in ("flake", "image"):
         raise Conflict(
             Problem(
                 "adopt-impossible",

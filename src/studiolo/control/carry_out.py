@@ -237,7 +237,12 @@ class Steps:
         for command in subject.document.setup:
             self._say(subject, f"setup: {command}")
             begun = self._now()
-            status = await setup.run(self.backends[subject.backend], subject.id, command, log_file)
+            try:
+                status = await setup.run(self.backends[subject.backend], subject.id, command, log_file)
+            except StudioloError as error:  # stopped, or its host agent died: at the next start it is run again
+                log.warning("setup was cut off", workspace=subject.name, problem=str(error.problem))
+                self.progress.pop(subject.id, None)
+                return
             if await self._observe(subject) is None:
                 return  # it was stopped, and the command with it
             how = "done" if status == 0 else f"failed with exit status {status}; see {log_file}"

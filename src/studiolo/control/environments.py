@@ -14,16 +14,18 @@ from pathlib import Path
 from typing import get_args
 
 from packaging.utils import canonicalize_name
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from studiolo.control.access import Account
 from studiolo.control.adoption import adopt
 from studiolo.control.carry_out import Steps
 from studiolo.control.lineage import Line
 from studiolo.control.renewal import Relock, in_words
-from studiolo.control.subject import new_run
+from studiolo.control.subject import as_reason, new_run
 from studiolo.control.verification import rebuilt
 from studiolo.environments import overlay
 from studiolo.environments.difference import difference
+from studiolo.environments.generations import Generation as Built
 from studiolo.environments.kind import ExportFormat, Lock, Package, Upgrade
 from studiolo.environments.sbom import bom
 from studiolo.problem import Conflict, NotFound, Problem, WrongInput
@@ -133,18 +135,19 @@ class Environments:
             await asyncio.sleep(_POLL)  # what is built is known once it is locked
         under_way = self._renewal.building.get(row.id)
         lock = (await self._numbered(row, number)).generation if number is not None or under_way is None else under_way
-        path, at, rest = self._generations.log(lock), 0, ""
+        path, at, rest = self._generations.log(lock), 0, b""
         while True:
             building = self._renewal.building.get(row.id) == lock and await self._is_renewing(row.id)
             # a build's log moves with its folder, and keeps what it said
             path = self._generations.log(lock) or path
-            text, at = await asyncio.to_thread(_read_from, path, at)
-            *lines, rest = (rest + text).split("\n")
+            data = await asyncio.to_thread(_read_from, path, at)
+            at += len(data)
+            *lines, rest = (rest + data).split(b"\n")
             for line in lines:
-                yield line
+                yield line.decode(errors="replace")
             if not follow or not building:
                 if rest:
-                    yield rest
+                    yield rest.decode(errors="replace")
                 return
             await asyncio.sleep(_POLL)
 
@@ -199,9 +202,9 @@ class Environments:
         row = await self._find(account, ref)
         self._refuse_pinned(row)
         words = ", ".join(packages) or "all packages"
-        await self._renew(
-            row, account, Relock(upgrade=Upgrade(tuple(packages))), f"asked for newer versions of {words}"
-        )
+        async with self._steps.store.write() as session:
+            self._ask(await _fresh(session, row), Relock(upgrade=Upgrade(tuple(packages))))
+        await self._asked(row, account, f"asked for newer versions of {words}")
 
     async def rollback(self, account: Account, ref: str, number: int | None = None) -> None:
         """Go to generation `number` (default: the good one before the current). Those after it are not gone to again by
@@ -220,14 +223,16 @@ class Environments:
             raise Conflict(
                 Problem("generation-bad", f"generation {number} is marked bad: {wanted.reason}", "studiolo env ls")
             )
-        await self._go_to(row, account, wanted, f"asked to roll back to generation {number}", leave=True)
+        if self._generations.find(wanted.generation) is not None:  # else not before it is built again
+            await self._lineage.roll_back(_line(row), number)
+        await self._go_to(row, account, wanted, f"asked to roll back to generation {number}")
 
     async def pin(self, account: Account, ref: str, number: int | None) -> None:
         """Stay on generation `number`, whatever the repository says; None: no longer."""
         row = await self._find(account, ref)
         if number is None:
             async with self._steps.store.write() as session:
-                (await session.get_one(WorkspaceRow, row.id)).pinned = None
+                (await _fresh(session, row)).pinned = None
             await self._record(row, account, "environment", "not pinned any more")
             return
         wanted = await self._lineage.get(_line(row), number)
@@ -235,18 +240,17 @@ class Environments:
             raise Conflict(
                 Problem("generation-bad", f"generation {number} is marked bad: {wanted.reason}", "studiolo env ls")
             )
-        async with self._steps.store.write() as session:
-            (await session.get_one(WorkspaceRow, row.id)).pinned = number
-        await self._go_to(row, account, wanted, f"pinned to generation {number}", leave=False)
+        await self._go_to(row, account, wanted, f"pinned to generation {number}", pin=True)
 
     async def cancel(self, account: Account, ref: str) -> bool:
         """Give up the build under way; whether there was one. What is in use stays in use."""
         row = await self._find(account, ref)
         async with self._steps.store.write() as session:
-            fresh = await session.get_one(WorkspaceRow, row.id)
+            fresh = await _fresh(session, row)
             had = fresh.relock is not None or fresh.phase == "building"
-            fresh.relock = None
-            if fresh.generation is None and fresh.desired == "running":
+            if fresh.relock is not None:  # who waits for it hears of it
+                fresh.relock, fresh.trouble = None, as_reason(_given_up(row.name))
+            if fresh.desired == "running" and not fresh.rescue and self._built(fresh) is None:
                 fresh.desired = "stopped"  # it has nothing to run in
         if had:
             await self._record(row, account, "environment", "asked to give up the build")
@@ -260,47 +264,56 @@ class Environments:
         self._refuse_pinned(row)
         installed = await asyncio.to_thread(overlay.packages, self._steps.layout.workspace_home(row.id))
         async with self._steps.store.write() as session:
-            fresh = await session.get_one(WorkspaceRow, row.id)
-            adopted = adopt(Resolved.model_validate(fresh.document), installed, names)
+            fresh = await _fresh(session, row)
+            now = self._built(fresh)
+            kind = now.kind if now is not None else None
+            adopted = adopt(Resolved.model_validate(fresh.document), installed, names, kind)
             fresh.document = adopted.document.model_dump(mode="json")
-        await self._renew(row, account, Relock(adopted=adopted.names), f"adopts {', '.join(adopted.requirements)}")
+            self._ask(fresh, Relock(adopted=adopted.names))
+        await self._asked(row, account, f"adopts {', '.join(adopted.requirements)}")
         return adopted.requirements
 
     async def _go_to(
-        self, row: WorkspaceRow, account: Account, wanted: NumberedGenerationRow, why: str, *, leave: bool
+        self, row: WorkspaceRow, account: Account, wanted: NumberedGenerationRow, why: str, *, pin: bool = False
     ) -> None:
-        """Go to this generation; with `leave` those after it are not gone to by themselves again."""
-        found = self._generations.find(wanted.generation)
-        if found is None:
-            await self._renew(row, account, Relock(number=wanted.number), why)
-            return
-        if leave:
-            await self._lineage.roll_back(_line(row), wanted.number)
         async with self._steps.store.write() as session:
-            fresh = await session.get_one(WorkspaceRow, row.id)
-            moved = fresh.generation != wanted.generation
-            fresh.generation, fresh.relock, fresh.trouble, fresh.remarks = wanted.generation, None, None, []
-            fresh.environment = in_words(found, wanted.source)
-            if moved:
-                fresh.stages = []
-            if moved and fresh.desired == "running" and not fresh.rescue:
-                # it restarts in it, or, where it failed in another one, starts
-                fresh.run, fresh.phase, fresh.reason = new_run(), "pending", None
-                fresh.phase_since = self._steps.clock()
+            fresh = await _fresh(session, row)
+            if pin:
+                fresh.pinned = wanted.number
+            # within the transaction: what is cleared away is chosen in one too
+            found = self._generations.find(wanted.generation)
+            if found is None:
+                self._ask(fresh, Relock(number=wanted.number))
+            else:
+                self._move(fresh, found, wanted.source)
+        await self._asked(row, account, why)
+
+    def _move(self, fresh: WorkspaceRow, found: Built, source: str) -> None:
+        """Be on a generation that is there."""
+        moved = fresh.generation != found.id
+        fresh.generation, fresh.relock, fresh.trouble, fresh.remarks = found.id, None, None, []
+        fresh.environment = in_words(found, source)
+        if moved:
+            fresh.stages = []
+        if moved and fresh.desired == "running" and not fresh.rescue:
+            self._anew(fresh)  # it restarts in it, or, where it failed in another one, starts
+
+    def _ask(self, fresh: WorkspaceRow, relock: Relock) -> None:
+        """Have the environment looked at anew."""
+        fresh.relock, fresh.trouble = relock.data, None
+        if fresh.desired == "running" and fresh.phase == "failed":
+            self._anew(fresh)
+
+    def _anew(self, fresh: WorkspaceRow) -> None:
+        fresh.run, fresh.phase, fresh.reason = new_run(), "pending", None
+        fresh.phase_since = self._steps.clock()
+
+    async def _asked(self, row: WorkspaceRow, account: Account, why: str) -> None:
         await self._record(row, account, "environment", why)
         self._wake()
 
-    async def _renew(self, row: WorkspaceRow, account: Account, relock: Relock, why: str) -> None:
-        async with self._steps.store.write() as session:
-            fresh = await session.get_one(WorkspaceRow, row.id)
-            if fresh.desired == "deleted":
-                raise Conflict(Problem("deleting", f"{row.name} is being deleted", "wait a moment, then make it anew"))
-            fresh.relock = relock.data
-            if fresh.desired == "running" and fresh.phase == "failed":
-                fresh.run, fresh.phase, fresh.reason = new_run(), "pending", None
-                fresh.phase_since = self._steps.clock()
-        await self._record(row, account, "environment", why)
-        self._wake()
+    def _built(self, row: WorkspaceRow) -> Built | None:
+        return self._generations.find(row.generation or "")
 
     async def _is_renewing(self, workspace_id: str) -> bool:
         async with self._steps.store.read() as session:
@@ -337,7 +350,7 @@ class Environments:
         )
 
     async def _show(self, row: NumberedGenerationRow, workspace: WorkspaceRow | None) -> Generation:
-        built = self._generations.find(row.generation)
+        built = await asyncio.to_thread(self._generations.find, row.generation)
         lock = built.lock if built is not None else await self._lineage.lock(row.generation)
         packages = built.packages if built is not None else len(await self._packages(lock)) if lock is not None else 0
         return Generation(
@@ -375,6 +388,18 @@ def as_export_format(text: str) -> ExportFormat:
     )
 
 
+async def _fresh(session: AsyncSession, row: WorkspaceRow) -> WorkspaceRow:
+    """The row as it is in this transaction. Raises `Conflict` where the workspace is going."""
+    fresh = await session.get(WorkspaceRow, row.id)
+    if fresh is None or fresh.desired == "deleted":
+        raise Conflict(Problem("deleting", f"{row.name} is being deleted", "wait a moment, then make it anew"))
+    return fresh
+
+
+def _given_up(name: str) -> Problem:
+    return Problem("build-given-up", "its build was given up, as somebody asked", f"studiolo restart {name}")
+
+
 def _line(row: WorkspaceRow) -> Line:
     return Line("workspace", row.id)
 
@@ -385,14 +410,13 @@ def _package(package: Package) -> PackageResource:
     )  # fmt: skip
 
 
-def _read_from(path: Path | None, at: int) -> tuple[str, int]:
-    """What a log holds after byte `at`, and where that ends."""
+def _read_from(path: Path | None, at: int) -> bytes:
+    """What a log holds after byte `at`."""
     if path is None:
-        return "", at
+        return b""
     try:
         with path.open("rb") as file:
             file.seek(at)
-            data = file.read()
+            return file.read()
     except OSError:
-        return "", at
-    return data.decode(errors="replace"), at + len(data)
+        return b""

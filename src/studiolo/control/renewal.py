@@ -241,12 +241,10 @@ class Renewal:
         self.building[tenant.id] = lock.id
         try:
             generation = await self.generations.build(lock, report, indexes)
-        except StudioloError:
-            raise  # kept: whose log it is
-        except BaseException:
+        except asyncio.CancelledError:
             self.building.pop(tenant.id, None)
             raise
-        self.building.pop(tenant.id, None)
+        self.building.pop(tenant.id, None)  # kept where it failed: whose log it is
         return generation
 
     async def known_lock(self, generation: str) -> Lock:
