@@ -59,7 +59,7 @@ class StepKind:
     async def rebuild(self, lock: Lock, folder: Path, report: Report, indexes: Sequence[Index] = ()) -> None:
         await self.build(lock, folder, report)
 
-    async def export(self, lock: Lock, form: ExportFormat) -> Mapping[str, str]:
+    async def export(self, lock: Lock, form: ExportFormat, indexes: Sequence[Index] = ()) -> Mapping[str, str]:
         return {}
 
     async def build(self, lock: Lock, folder: Path, report: Report, indexes: Sequence[Index] = ()) -> None:
@@ -118,7 +118,9 @@ async def test_a_build_is_found_again_and_not_repeated(folder: Path) -> None:
     assert kind.builds == 1
     assert visible(folder) == [LOCK.id]
     assert (built.folder / "build.log").read_text() == "half\n"
-    assert not stat.S_IMODE((built.folder / "first").stat().st_mode) & 0o222
+    await store.settle()
+    for name in ("first", "lock.json", "build.json"):
+        assert not stat.S_IMODE((built.folder / name).stat().st_mode) & 0o222
     assert store.disk_usage() > 0
 
 
@@ -342,6 +344,19 @@ async def test_half_a_build_in_its_place_is_swept_or_built_over(folder: Path) ->
     (folder / LOCK.id / "build.json").unlink()
     store.sweep()
     assert list(folder.iterdir()) == []
+
+
+async def test_what_was_not_made_read_only_before_a_crash_is_afterwards(folder: Path) -> None:
+    kind = StepKind()
+    kind.go.set()
+    store = generations(folder, kind)
+    built = await store.build(LOCK, ignore)
+    await store.settle()
+    for name in ("first", "build.json"):
+        (built.folder / name).chmod(0o644)
+    generations(folder, kind).sweep()
+    for name in ("first", "build.json"):
+        assert not (built.folder / name).stat().st_mode & 0o222
 
 
 async def test_a_failed_build_in_its_place_leaves_its_log_only(folder: Path) -> None:

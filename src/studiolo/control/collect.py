@@ -26,7 +26,7 @@ KEEP = 3
 """How many good generations of each workspace and template are kept, whether in use or not."""
 
 # What is only there to be downloaded once. Other folders of the cache are needed: contexts of images, pip for overlays.
-_DOWNLOADS = ("uv", "npm", "conda")
+_DOWNLOADS = ("uv", "npm", "conda", "bytecode")
 
 
 async def collect(steps: Steps, keep: int = KEEP, dry_run: bool = False, downloads: bool = False) -> Collected:

@@ -153,7 +153,8 @@ class Environments:
 
     async def export(self, account: Account, ref: str, form: str, number: int | None = None) -> Exported:
         """The lock of a generation as files for other tools."""
-        lock = await self._lock(await self._numbered(await self._find(account, ref), number))
+        row = await self._find(account, ref)
+        lock = await self._lock(await self._numbered(row, number))
         kind = self._renewal.kinds[lock.kind]
         if form not in kind.exports:
             known = ", ".join(kind.exports) or "nothing"
@@ -164,7 +165,8 @@ class Environments:
                     f"one of {known}",
                 )
             )
-        return Exported(files=dict(await kind.export(lock, form)))
+        indexes = await self._renewal.indexes(row.owner_id, Resolved.model_validate(row.document).environment)
+        return Exported(files=dict(await kind.export(lock, form, indexes)))
 
     async def bom(self, account: Account, ref: str, number: int | None = None) -> str:
         """The CycloneDX bill of materials of a generation, as JSON."""

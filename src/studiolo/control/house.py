@@ -136,6 +136,7 @@ async def open_house(layout: Layout, port: int, report: Callable[[str], None]) -
             await asyncio.gather(*tasks, return_exceptions=True)
             await steps.close()
             await tools.close()
+            await generations.settle()
             for kind in environments.values():
                 await kind.close()
     finally:

@@ -2,7 +2,8 @@
 
 While what is asked for stays the same (the request, and the files it reads), the lock stays the same: a restart brings
 no new versions. `Relock.upgrade` asks for them. A generation whose kernel does not start is marked bad and never gone
-to; one that somebody rolled back from is not gone to again until somebody asks for it.
+to, until it does when it is asked for again; one that somebody rolled back from is not gone to again until somebody
+asks for it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 from studiolo.control.lineage import Entry, Line, Lineage
 from studiolo.control.secrets import Secrets
+from studiolo.control.software import refuse_off_host
 from studiolo.environments.generations import Generation, Generations
 from studiolo.environments.health import examine
 from studiolo.environments.kind import Detection, Index, Kind, Lock, Report, Request, Upgrade
@@ -135,9 +137,13 @@ class Renewal:
         known = await self.lineage.find(tenant.line, lock.id)
         explicit = chosen is not None or (relock is not None and relock.upgrade is not None)
         if known is not None and before is not None and known.number != before.number:
-            stays = await self._stays(known.state, known.number, known.reason, before, explicit, entry.source)
-            if stays is not None:
-                return stays
+            now = self.generations.find(before.generation)
+            if known.state == "left" and not explicit and now is not None:
+                note = (
+                    f"still generation {before.number}: {entry.source} asks for generation {known.number}, which was "
+                    f"rolled back from; `studiolo env rollback {known.number}` goes to it"
+                )
+                return Renewed(now, before.number, before.source, (note,))
         begun = asyncio.get_running_loop().time()
         found = self.generations.find(lock.id)
         generation = found or await self._build(tenant, lock, report, indexes)
@@ -151,9 +157,10 @@ class Renewal:
                 Problem(
                     "kernel-broken",
                     f"generation {number} was built, but its kernel does not start, so it is marked bad: {broken}",
-                    "change the packages, then restart",
+                    "change the packages, then restart; a restart looks at it again",
                 )
             )
+        refuse_off_host(generation)
         if tenant.pinned is None and relock is not None and relock.number is not None:
             await self.lineage.roll_back(line, relock.number)
         await stage("built", begun, f"{generation.packages} packages" + (", shared" if found else ""))
@@ -214,29 +221,6 @@ class Renewal:
         source = str(lock.facts.get("source", "")) or detection.reason
         return lock, Entry(lock.id, tenant.account, _SOURCES.get(source, source), digest, inputs)
 
-    async def _stays(
-        self, state: str, number: int, reason: str, before: Any, explicit: bool, source: str
-    ) -> Renewed | None:
-        """Where what was locked is a generation not to go to: the one it has."""
-        now = self.generations.find(before.generation)
-        if now is None:
-            return None
-        if state == "bad":
-            raise StudioloError(
-                Problem(
-                    "generation-bad",
-                    f"what is asked for is generation {number}, which is marked bad: {reason}",
-                    "change the packages, then restart",
-                )
-            )
-        if state == "left" and not explicit:
-            note = (
-                f"still generation {before.number}: {source} asks for generation {number}, which was rolled back from; "
-                f"`studiolo env rollback {number}` goes to it"
-            )
-            return Renewed(now, before.number, before.source, (note,))
-        return None
-
     async def _build(self, tenant: Tenant, lock: Lock, report: Report, indexes: Sequence[Index]) -> Generation:
         self.building[tenant.id] = lock.id
         try:
@@ -261,10 +245,11 @@ class Renewal:
 
     async def _examine(self, generation: Generation, preload: Sequence[str]) -> tuple[tuple[str, ...], str]:
         """Notes for people, and why its kernel does not start (empty: it does, or there is none). Looked at once for
-        each generation, and again for modules that nobody asked about yet."""
+        each generation; again for modules that nobody asked about yet, and where its kernel did not start: it may have
+        been the machine's doing."""
         verdict = self.generations.verdict(generation.id)
         known = verdict.get("preload", {}) if verdict else {}
-        if verdict is None or not set(preload) <= set(known):
+        if verdict is None or verdict["kernel"] == "failed" or not set(preload) <= set(known):
             kind = self.kinds[generation.kind]
             activation = kind.activate(generation.lock, generation.folder)
             scratch = self.layout.cache / "scratch"

@@ -32,14 +32,7 @@ def of(generation: Generation, kind: Kind, name: str, home: Path | None, layout:
 
     Raises `StudioloError` where processes of the host cannot enter it.
     """
-    if generation.kind not in ON_HOST:
-        raise StudioloError(
-            Problem(
-                "image-needs-container",
-                "its environment is an image, and this machine runs workspaces as processes of its own",
-                "say `kind: uv` under environment in studiolo.yaml, or run it where a container backend is",
-            )
-        )
+    refuse_off_host(generation)
     activation = kind.activate(generation.lock, generation.folder)
     title = f"Python {generation.lock.interpreter} ({name})" if generation.lock.interpreter else f"Python ({name})"
     if activation.interpreter is None:
@@ -55,6 +48,18 @@ def of(generation: Generation, kind: Kind, name: str, home: Path | None, layout:
         (*made.path, *activation.path), {**activation.env, **made.env}, made.interpreter
     )  # fmt: skip
     return Software(title, entered, (made.folder, prefix))
+
+
+def refuse_off_host(generation: Generation) -> None:
+    """Raises `StudioloError` for a generation that processes of the host cannot enter."""
+    if generation.kind not in ON_HOST:
+        raise StudioloError(
+            Problem(
+                "image-needs-container",
+                "its environment is an image, and this machine runs workspaces as processes of its own",
+                "say `kind: uv` under environment in studiolo.yaml, or run it where a container backend is",
+            )
+        )
 
 
 async def minimal(tools: ToolInstaller, apps: Mapping[str, AppKind]) -> Software:

@@ -153,7 +153,7 @@ class CondaKind:
         ]
         return tuple(sorted(found, key=lambda package: package.name))
 
-    async def export(self, lock: Lock, form: ExportFormat) -> Mapping[str, str]:
+    async def export(self, lock: Lock, form: ExportFormat, indexes: Sequence[Index] = ()) -> Mapping[str, str]:
         return await asyncio.to_thread(conda_export.dockerfile, _parse(lock))
 
     async def forget(self, lock: Lock) -> None:

@@ -233,7 +233,7 @@ class FlakeKind:
     def describe(self, lock: Lock, folder: Path | None = None) -> tuple[Package, ...]:
         return flake_contents.packages(json.loads(lock.text)["packages"])
 
-    async def export(self, lock: Lock, form: ExportFormat) -> Mapping[str, str]:
+    async def export(self, lock: Lock, form: ExportFormat, indexes: Sequence[Index] = ()) -> Mapping[str, str]:
         document = json.loads(lock.text)["flake.lock"]
         return {FLAKE: lock.facts[FLAKE], LOCK: json.dumps(document, indent=2, sort_keys=True) + "\n"}
 

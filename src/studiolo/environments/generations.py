@@ -3,9 +3,9 @@
 A generation appears whole or not at all: it is built in `.building-<id>-<random>` and renamed, or, where what is built
 holds its own path, in its place; either way it is one only once `build.json` is in it, written last. Only one process
 builds an id at a time (a lock on `.lock-<id>`, which the kernel releases when its holder dies), and within this
-process all who want it wait for the same build. Files are made read-only, because they are hard links into the
-download cache that all generations share; folders stay writable, so that compiled modules can be added later and
-`rm -rf` of the data folder just works.
+process all who want it wait for the same build. Files are made read-only, a moment later and `build.json` last, because
+they are hard links into the download cache that all generations share; folders stay writable, so that compiled modules
+can be added later and `rm -rf` of the data folder just works.
 """
 
 from __future__ import annotations
@@ -102,6 +102,7 @@ class Generations:
         self._reserve = reserve
         self._clock = clock
         self._builds: dict[str, _Build] = {}
+        self._protecting: set[asyncio.Task[None]] = set()
 
     def find(self, lock_id: str) -> Generation | None:
         """The complete generation of this id. None where there is none, or it cannot be read."""
@@ -220,6 +221,8 @@ class Generations:
                 self._remove_if_dead(leftover, leftover.name.removeprefix(_BUILDING).split("-")[0])
             elif leftover.name.isalnum() and not (leftover / _FACTS).exists():
                 self._remove_if_dead(leftover, leftover.name)
+            elif leftover.name.isalnum() and (leftover / _FACTS).stat().st_mode & 0o222:
+                _protect(leftover)  # its builder did not come to it
         for claim in sorted(self._folder.glob(f"{_LOCK}*")):
             with self._try_claim(claim.name.removeprefix(_LOCK)) as claimed:
                 if claimed:
@@ -282,8 +285,10 @@ class Generations:
                 await asyncio.to_thread(_remove, place)
             building.mkdir()
             await kind.build(lock, building, report, indexes)
-            packages = len(await asyncio.to_thread(kind.describe, lock, building))
-            await asyncio.to_thread(_seal, building, lock)
+            contents, _ = await asyncio.gather(
+                asyncio.to_thread(kind.describe, lock, building), asyncio.to_thread(_seal, building, lock)
+            )
+            packages = len(contents)
             facts = {
                 "built_at": self._clock(),
                 "seconds": round(time.monotonic() - begun, 3),
@@ -312,7 +317,14 @@ class Generations:
         (self._folder / f"{_FAILED}{lock.id}.log").unlink(missing_ok=True)
         found = self.find(lock.id)
         assert found is not None, "what was just written can be read"
+        task = asyncio.create_task(asyncio.to_thread(_protect, place), name=f"protect {lock.id}")
+        self._protecting.add(task)
+        task.add_done_callback(self._protecting.discard)
         return found
+
+    async def settle(self) -> None:
+        """Wait until the files of what was built are read-only."""
+        await asyncio.gather(*self._protecting)
 
     def _check_space(self) -> None:
         if shutil.disk_usage(self._folder).free < self._reserve:
@@ -350,17 +362,23 @@ class Generations:
 
 
 def _seal(folder: Path, lock: Lock) -> None:
-    """Write what the generation is, make its files read-only, and have it all on disk before it is one."""
+    """Write what the generation is, and have it all on disk before it is one."""
     _write(folder / "lock.json", asdict(lock))
+    # all at once: syncing fifty thousand files one by one takes far longer. A generation that a power cut had left
+    # with empty files would look complete for ever
+    os.sync()
+
+
+def _protect(folder: Path) -> None:
+    """Make its files read-only, `build.json` last: by it one sees that they all are."""
     for _, _, files, handle in os.fwalk(folder):  # by handle: tens of thousands of long paths take twice as long
         for name in files:
             with contextlib.suppress(FileNotFoundError):  # a compiler's temporary file
                 mode = os.stat(name, dir_fd=handle, follow_symlinks=False).st_mode
-                if stat.S_ISREG(mode) and mode & 0o222:
+                if stat.S_ISREG(mode) and mode & 0o222 and name != _FACTS:
                     os.chmod(name, stat.S_IMODE(mode) & ~0o222, dir_fd=handle)
-    # all at once: syncing fifty thousand files one by one takes far longer. A generation that a power cut had left
-    # with empty files would look complete for ever
-    os.sync()
+    with contextlib.suppress(FileNotFoundError):
+        (folder / _FACTS).chmod(0o444)
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:

@@ -132,7 +132,7 @@ class ImageKind:
                 pass
         return tuple(sorted(found, key=lambda package: (package.name, package.version, package.purl)))
 
-    async def export(self, lock: Lock, form: ExportFormat) -> Mapping[str, str]:
+    async def export(self, lock: Lock, form: ExportFormat, indexes: Sequence[Index] = ()) -> Mapping[str, str]:
         document = json.loads(lock.text)
         if document["kind"] == "image":
             return {"Dockerfile": f"FROM {document['image']}\n"}

@@ -155,8 +155,8 @@ class Kind(Protocol):
         """What is in it, sorted by name; with the built `folder`, its licences too."""
         ...
 
-    async def export(self, lock: Lock, form: ExportFormat) -> Mapping[str, str]:
-        """The lock for other tools, as files by name. `form` is one of `exports`."""
+    async def export(self, lock: Lock, form: ExportFormat, indexes: Sequence[Index] = ()) -> Mapping[str, str]:
+        """The lock for other tools, as files by name. `form` is one of `exports`. `indexes` may hold log-ins."""
         ...
 
     async def forget(self, lock: Lock) -> None:

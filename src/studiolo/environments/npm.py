@@ -124,7 +124,7 @@ class NpmKind:
     async def close(self) -> None:
         """Nothing goes on after a build."""
 
-    async def export(self, lock: Lock, form: ExportFormat) -> Mapping[str, str]:
+    async def export(self, lock: Lock, form: ExportFormat, indexes: Sequence[Index] = ()) -> Mapping[str, str]:
         raise StudioloError(Problem("export-unknown", f"npm tools cannot be exported as {form}"))
 
     def describe(self, lock: Lock, folder: Path | None = None) -> tuple[Package, ...]:
