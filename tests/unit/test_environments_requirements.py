@@ -88,7 +88,7 @@ def test_a_named_pipe_is_refused_at_once(tmp_path: Path) -> None:
 
 def test_indexes_are_taken_from_a_repository_and_pypi_is_the_machines_own(tmp_path: Path) -> None:
     (tmp_path / "more.txt").write_text("--extra-index-url=http://127.0.0.1:8080/simple\n")
-    text = "-i https://pypi.org/simple/\n--extra-index-url https://one.test/simple\n-r more.txt\n-i https://two.test/s\nsix\n"
+    text = "-i https://pypi.test/simple/\n--extra-index-url https://one.test/simple\n-r more.txt\n-i https://two.test/s\nsix\n"
     assert read(tmp_path, text).indexes == (
         Index("https://one.test/simple"),
         Index("http://127.0.0.1:8080/simple"),

@@ -98,7 +98,7 @@ def test_a_project_names_indexes_and_binds_packages(tmp_path: Path) -> None:
         PROJECT + "[[tool.uv.index]]\nurl = 'https://one.test/simple'\n"
         "[[tool.uv.index]]\nname = 'cpu'\nurl = 'https://cpu.test/whl'\nexplicit = true\n"
         "[[tool.uv.index]]\nname = 'unused'\nurl = './wheels'\nexplicit = true\n"
-        "[[tool.uv.index]]\nname = 'usual'\nurl = 'https://pypi.org/simple'\ndefault = true\n"
+        "[[tool.uv.index]]\nname = 'usual'\nurl = 'https://pypi.test/simple'\ndefault = true\n"
         "[tool.uv]\nconstraint-dependencies = ['numpy<2']\n"
         "[tool.uv.sources]\ntorch = [{ index = 'cpu', marker = \"sys_platform == 'linux'\" }]\n"
         "other = { path = '.' }\n",

@@ -17,7 +17,8 @@ from studiolo.problem import Problem, WrongInput
 _ADDRESS = re.compile(
     r"(?:https://[\w.-]+(?::\d+)?|http://(?:localhost|127\.0\.0\.1|\[::1\])(?::\d+)?)(?:/[\w./~%+,:=-]*)?", re.ASCII
 )
-_USUAL = "https://pypi.org/simple"
+# PyPI's own address, by the host's name alone: wherever it is served from, the machine's own index stands in for it.
+_USUAL = re.compile(r"https://pypi\.\w+/simple")
 
 
 def declared(url: str, default: bool, where: str) -> Index | None:
@@ -43,7 +44,7 @@ def declared(url: str, default: bool, where: str) -> Index | None:
                 where,
             )
         )
-    return None if _key(url) == _USUAL else Index(url, default)
+    return None if _USUAL.fullmatch(_key(url)) else Index(url, default)
 
 
 def is_address(url: str) -> bool:
