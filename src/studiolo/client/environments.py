@@ -39,9 +39,7 @@ class EnvironmentCalls:
     @endpoint
     def difference(self, ref: str, before: int | None = None, after: int | None = None) -> Call[Difference]:
         """From one environment to another; without `after`, to the current one and what was installed by hand."""
-        return Call(
-            "GET", workspace_path(ref, "difference"), Difference, query={"before": before, "after": after}
-        )  # fmt: skip
+        return Call("GET", workspace_path(ref, "difference"), Difference, query={"before": before, "after": after})
 
     @endpoint
     def export(self, ref: str, form: str, number: int | None = None) -> Call[Exported]:
@@ -79,9 +77,7 @@ class EnvironmentCalls:
         return Call("POST", workspace_path(ref, "adopt"), Adopted, body={"packages": packages})
 
     @endpoint
-    def collect(
-        self, *, keep: int | None = None, dry_run: bool = False, downloads: bool = False
-    ) -> Call[Collected]:  # fmt: skip
+    def collect(self, *, keep: int | None = None, dry_run: bool = False, downloads: bool = False) -> Call[Collected]:
         """Remove environments that nobody needs; `dry_run` says only what would go."""
         asked: dict[str, Any] = {"dry_run": dry_run, "downloads": downloads}
         if keep is not None:

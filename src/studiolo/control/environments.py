@@ -118,12 +118,10 @@ class Environments:
                 for each in found.changed
             ),
             overlay=tuple(
-                OverlayPackage(
-                    name=each.name, version=each.version, requested=each.requested, active=each.active
-                )
+                OverlayPackage(name=each.name, version=each.version, requested=each.requested, active=each.active)
                 for each in installed
             ),
-        )  # fmt: skip
+        )
 
     async def log(
         self, account: Account, ref: str, number: int | None = None, follow: bool = False
@@ -221,10 +219,7 @@ class Environments:
                 raise Conflict(Problem("nothing-before", "there is no good generation before it", "studiolo env ls"))
             number = earlier[-1].number
         wanted = await self._lineage.get(_line(row), number)
-        if wanted.state == "bad":
-            raise Conflict(
-                Problem("generation-bad", f"generation {number} is marked bad: {wanted.reason}", "studiolo env ls")
-            )
+        _refuse_bad(wanted)
         if self._generations.find(wanted.generation) is not None:  # else not before it is built again
             await self._lineage.roll_back(_line(row), number)
         await self._go_to(row, account, wanted, f"asked to roll back to generation {number}")
@@ -238,10 +233,7 @@ class Environments:
             await self._record(row, account, "environment", "not pinned any more")
             return
         wanted = await self._lineage.get(_line(row), number)
-        if wanted.state == "bad":
-            raise Conflict(
-                Problem("generation-bad", f"generation {number} is marked bad: {wanted.reason}", "studiolo env ls")
-            )
+        _refuse_bad(wanted)
         await self._go_to(row, account, wanted, f"pinned to generation {number}", pin=True)
 
     async def cancel(self, account: Account, ref: str) -> bool:
@@ -402,14 +394,18 @@ def _given_up(name: str) -> Problem:
     return Problem("build-given-up", "its build was given up, as somebody asked", f"studiolo restart {name}")
 
 
+def _refuse_bad(wanted: NumberedGenerationRow) -> None:
+    if wanted.state == "bad":
+        message = f"generation {wanted.number} is marked bad: {wanted.reason}"
+        raise Conflict(Problem("generation-bad", message, "a restart that asks for it looks at it again"))
+
+
 def _line(row: WorkspaceRow) -> Line:
     return Line("workspace", row.id)
 
 
 def _package(package: Package) -> PackageResource:
-    return PackageResource(
-        name=package.name, version=package.version, licence=package.licence, purl=package.purl
-    )  # fmt: skip
+    return PackageResource(name=package.name, version=package.version, licence=package.licence, purl=package.purl)
 
 
 def _read_from(path: Path | None, at: int) -> bytes:

@@ -107,9 +107,13 @@ class Lineage:
             )
             if row is None:
                 row = NumberedGenerationRow(
-                    scope=line.scope, of=line.of, number=await _next(session, line), generation=entry.generation,
-                    at=self._clock(), by=entry.by,
-                )  # fmt: skip
+                    scope=line.scope,
+                    of=line.of,
+                    number=await _next(session, line),
+                    generation=entry.generation,
+                    at=self._clock(),
+                    by=entry.by,
+                )
                 session.add(row)
             row.state, row.reason = state, reason
             row.source, row.request, row.inputs = entry.source, entry.request, dict(entry.inputs)

@@ -199,9 +199,7 @@ class Renewal:
     ) -> tuple[Lock, Entry]:
         detection = await asyncio.to_thread(choose, asked, folder)
         kind = self.kinds[detection.kind]
-        request = Request(
-            folder, asked.project, asked.packages, asked.python, asked.file, asked.image, tuple(indexes)
-        )  # fmt: skip
+        request = Request(folder, asked.project, asked.packages, asked.python, asked.file, asked.image, tuple(indexes))
         inputs = await asyncio.to_thread(kind.inputs, request)
         digest = digest_of(detection.kind, asked, inputs)
         # What somebody got by logging in leads nobody else to it.

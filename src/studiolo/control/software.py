@@ -44,9 +44,7 @@ def of(generation: Generation, kind: Kind, name: str, home: Path | None, layout:
         made = overlay.prepare(home, activation.interpreter, overlay.ensure_pip(layout.cache))
     except OSError:
         return Software(title, activation, (prefix,))  # a home that fills up right now: without what was installed
-    entered = Activation(
-        (*made.path, *activation.path), {**activation.env, **made.env}, made.interpreter
-    )  # fmt: skip
+    entered = Activation((*made.path, *activation.path), {**activation.env, **made.env}, made.interpreter)
     return Software(title, entered, (made.folder, prefix))
 
 

@@ -223,10 +223,16 @@ class _Build:
         shown = [(each.text, original.place(each)) for each in original.instructions]
         progress = BuildProgress(Dockerfile.parse(text, original.where), shown, self.log, self.report)
         return await self._send(
-            engine, progress, name, self.document["context"], self.document["name"], text,
-            arguments=self.document["arguments"], target=self.document["target"],
+            engine,
+            progress,
+            name,
+            self.document["context"],
+            self.document["name"],
+            text,
+            arguments=self.document["arguments"],
+            target=self.document["target"],
             buildkit=engine.buildkit or original.needs_buildkit,
-        )  # fmt: skip
+        )
 
     async def _with_features(self, engine: Engine, features: Sequence[Mapping[str, Any]], image: str, name: str) -> str:
         found = await engine.inspect(image) or {}
