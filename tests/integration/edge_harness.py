@@ -44,12 +44,17 @@ class Answer:
 
 @dataclass
 class Upstream:
-    """A program on a Unix socket that answers every request with what it was asked."""
+    """A program on a Unix socket that answers every request with what it was asked. As the control plane it is also
+    asked whether requests may go on, and answers `hold` to that, once `go_on` is set or right away."""
 
     name: str
     path: Path
     requests: list[str] = field(default_factory=list)
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
+    hold: str = "403 No\r\n"
+    holds: bool = False
+    asked: list[dict[str, str]] = field(default_factory=list)
+    hung_up: int = 0
     _server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
@@ -71,6 +76,8 @@ class Upstream:
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
             line, *rest = head.rstrip("\r\n").split("\r\n")
+            if line.split(" ")[1] == "/.studiolo/hold":
+                return await self._hold(reader, writer, rest)
             self.requests.append(line)
             headers = [(name.lower(), value.strip()) for name, _, value in (text.partition(":") for text in rest)]
             body = await _body(reader, dict(headers))
@@ -79,6 +86,16 @@ class Upstream:
             pass
         finally:
             writer.close()
+
+    async def _hold(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, lines: list[str]) -> None:
+        self.asked.append({name.lower(): value.strip() for name, _, value in (text.partition(":") for text in lines)})
+        if self.holds:
+            waiting = [asyncio.ensure_future(each) for each in (self.go_on.wait(), reader.read(1))]
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            self.hung_up += waiting[1].done()
+            for each in waiting:
+                each.cancel()
+        writer.write(f"HTTP/1.1 {self.hold}Content-Length: 0\r\n\r\n".encode())
 
     async def _answer(
         self, writer: asyncio.StreamWriter, line: str, headers: list[tuple[str, str]], body: bytes

@@ -7,6 +7,7 @@ A *grant* is the right to reach one app: a row here and a link in the edge's fol
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import secrets
 from collections.abc import Callable
@@ -186,6 +187,11 @@ class Access:
     async def relink(self, key: str, label: Label, workspace_id: str) -> None:
         """Put back the link of a grant that `holds`. Idempotent."""
         self._links.link(label, key, self._socket(workspace_id, label.app))
+
+    def mark_ready(self, label: Label, workspace_id: str) -> None:
+        """Have the edge send requests straight to the app, until its socket is another: see `edge/nginx.conf`."""
+        with contextlib.suppress(OSError):  # it has just gone
+            self._socket(workspace_id, label.app).chmod(0o700)
 
     async def rebuild(self) -> None:
         """Make the edge's folder say what the rows say."""

@@ -7,7 +7,7 @@ id of the last event kept, so a reader that goes on after an id misses nothing t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 
 from sqlalchemy import delete, func, select
@@ -83,6 +83,13 @@ class Journal:
         async with self._store.read() as session:
             rows = (await session.scalars(query.order_by(EventRow.id.desc()).limit(limit))).all()
         return [as_event(row) for row in reversed(rows)]
+
+    async def latest(self, workspace_id: str, kinds: Sequence[str]) -> datetime | None:
+        """When an event of one of these kinds was last told of a workspace."""
+        query = select(func.max(EventRow.at)).where(EventRow.workspace_id == workspace_id, EventRow.kind.in_(kinds))
+        async with self._store.read() as session:
+            at = await session.scalar(query)
+        return datetime.fromtimestamp(at, UTC) if at is not None else None
 
     async def follow(self, account_id: str, after: int | None, workspace_id: str | None) -> AsyncIterator[Event]:
         """Events as they happen; with `after`, first those kept since that id. Ends only by being closed."""

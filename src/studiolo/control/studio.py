@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import or_, select
 
 from studiolo import __version__
-from studiolo.backends.backend import Backend, Execution, LogLine
+from studiolo.backends.backend import Backend, Execution, LogLine, Observation
 from studiolo.control import machine
 from studiolo.control.access import Access, Account
 from studiolo.control.blocks import Library
@@ -148,6 +149,14 @@ class Studio:
         """By id or name. Raises `NotFound`, also for what belongs to somebody else."""
         return self._show(await self._row(account, ref), account)
 
+    async def observe(self) -> dict[str, Observation]:
+        """What runs right now, by workspace id, for who cannot wait for the control loop. Raises `Unavailable`."""
+        return {seen.id: seen for backend in self._steps.backends.values() for seen in await backend.observe()}
+
+    async def as_observed(self, account: Account, ref: str, seen: Observation | None) -> Workspace:
+        """The workspace with its apps as `observe` saw them. Raises `NotFound`."""
+        return self._show_as(await self._row(account, ref), account, seen)
+
     async def start(
         self, account: Account, ref: str, why: str = "asked to start", *, rescue: bool = False
     ) -> Workspace:
@@ -155,6 +164,13 @@ class Studio:
         in the minimal environment, which needs nothing to be built."""
         if rescue:
             return await self._ask(account, ref, "asked to start in rescue mode", rescue=True, even_if_running=True)
+        return await self._ask(account, ref, why)
+
+    async def wake(self, account: Account, ref: str, why: str) -> Workspace:
+        """Start it if it was stopped. What has failed stays so until somebody asks for it: a request must not bring an
+        app that crashes back again and again."""
+        if (await self._row(account, ref)).desired != "stopped":
+            return await self.workspace(account, ref)
         return await self._ask(account, ref, why)
 
     async def restart(self, account: Account, ref: str) -> Workspace:
@@ -236,6 +252,11 @@ class Studio:
     async def history(self, account: Account, ref: str, after: int = 0, limit: int = 200) -> list[Event]:
         row = await self._row(account, ref)
         return await self._journal.history(account.id, row.id, after, limit)
+
+    async def asked(self, account: Account, ref: str) -> datetime | None:
+        """When it was last asked to start; None where the history does not go back that far."""
+        row = await self._row(account, ref)
+        return await self._journal.latest(row.id, ("created", "asked"))
 
     async def events(self, account: Account, after: int | None, workspace: str | None) -> AsyncIterator[Event]:
         """Events as they happen. Raises `NotFound` for an unknown workspace at the first step."""
@@ -376,6 +397,9 @@ class Studio:
         return next((row for row in rows if row.name == ref), rows[0])
 
     def _show(self, row: WorkspaceRow, owner: Account) -> Workspace:
+        return self._show_as(row, owner, self._reconciler.seen.get(row.id))
+
+    def _show_as(self, row: WorkspaceRow, owner: Account, seen: Observation | None) -> Workspace:
         return show(
             row,
             owner.name,
@@ -383,7 +407,7 @@ class Studio:
             origin=self._steps.origin,
             kinds=self._steps.apps,
             tools=self._steps.tools,
-            seen=self._reconciler.seen.get(row.id),
+            seen=seen,
             progress=self._steps.progress.get(row.id, ""),
             usage=self._usage.latest.get(row.id),
         )

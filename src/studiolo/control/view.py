@@ -31,7 +31,7 @@ def show(
     document = Resolved.model_validate(row.document)
     wanted = wanted_tools(document, kinds)
     # While what replaces it is built, the former run goes on and can be used.
-    ours = seen is not None and (seen.run == row.run or row.phase in ("pending", "building"))
+    ours = seen is not None and (seen.run == row.run or (row.phase in ("pending", "building") and not seen.stopping))
     observed = {app.name: app for app in seen.apps} if seen is not None and ours else {}
 
     def status(app: App) -> AppStatus:

@@ -74,6 +74,12 @@ def render(
         "domain_pattern": re.escape(domain),
         "down_html": _quotable(_DOWN_PAGE),
         "down_json": _problem("control-plane-down", "Studiolo is restarting", 503, "try again in a second"),
+        "ended_json": _problem(
+            "app-lost", "the app could not be reached, or hung up before it answered", 503, "send it again in a second"
+        ),
+        "no_grant_json": _problem(
+            "no-grant", "you have not been let in here", 401, "open the app from the dashboard, or use `studiolo token`"
+        ),
         "refused_json": _problem("cross-site", "another site's page asked for this", 403, "open the app's own address"),
     }
     template = _Template(resources.files("studiolo.edge").joinpath("nginx.conf").read_text())

@@ -1,11 +1,18 @@
 """What the control plane answers on an app's own host: where there is no grant, or nobody listens yet.
 
-The edge sends such requests here with `X-Studiolo-Label`, which no client can set. A browser that opens the link of a
-stopped workspace wakes it; a page left open that polls in the background does not.
+The edge sends such requests here with `X-Studiolo-Label`, which no client can set. For who holds a grant it first asks
+`/.studiolo/hold` whether the request may go on, which is answered once that is known; the request itself never comes
+here. Only what is left comes: who must sign in, and who looks at the waking page.
 """
 
 from __future__ import annotations
 
+import asyncio
+import json
+from collections.abc import Coroutine
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from fastapi import FastAPI, Request
@@ -13,7 +20,9 @@ from fastapi.responses import RedirectResponse, Response, StreamingResponse
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from studiolo.control import waking
 from studiolo.control.access import Account
+from studiolo.control.holding import Holding
 from studiolo.control.house import House
 from studiolo.edge.nginx import GRANT_COOKIE
 from studiolo.names import Label
@@ -26,6 +35,8 @@ from studiolo.server.pages.render import STATIC, error_page, render
 from studiolo.server.signin import safe_path
 
 _ASSETS = "/.studiolo/static"
+_LONGEST = 2000  # characters of a reason in a header
+_T = TypeVar("_T")
 
 
 class ByHost:
@@ -45,6 +56,7 @@ class ByHost:
 def create(house: House) -> FastAPI:
     app = FastAPI(title="Studiolo apps", openapi_url=None, docs_url=None, redoc_url=None)
     app.state.house = house
+    holding = Holding(house.studio)
     app.add_middleware(SameOrigin)
     problems.install(app)
     app.mount(_ASSETS, StaticFiles(directory=STATIC))
@@ -66,6 +78,35 @@ def create(house: House) -> FastAPI:
             secure=house.origin.startswith("https://"),
         )  # fmt: skip
         return response
+
+    @app.get("/.studiolo/hold")
+    async def hold(request: Request) -> Response:
+        """The edge asks whether a request may go to its app: 204 when the app answers. `X-Studiolo-Missed` says what it
+        is (`GET`, `WEBSOCKET`; `GET lost` where the app was there but could not be reached). Otherwise 403, with the
+        answer to give in headers, or none for somebody who is to see a page."""
+        label = _label(request)
+        method, _, lost = request.headers["x-studiolo-missed"].partition(" ")
+        what = waking.intent(method, request.headers)
+        try:
+            account, workspace = await _holder(request)
+        except Denied as error:
+            return _no(waking.Refuse(error.problem, status=401), what)
+        # The link may be missing although the grant is there: the run folder does not outlive a reboot.
+        await house.studio.access.relink(_key(request), label, workspace.id)
+        found = await _unless_gone(request, holding.hold(account, workspace, label.app, what, lost=bool(lost)))
+        if isinstance(found, waking.Refuse):
+            return _no(found, what)
+        house.studio.access.mark_ready(label, workspace.id)
+        return Response(status_code=204)
+
+    @app.get("/.studiolo/ready")
+    async def ready(request: Request) -> Response:
+        """The waking page asks: 204 as soon as the app answers, and a problem where it will not."""
+        account, workspace = await _holder(request)
+        found = await _unless_gone(request, holding.hold(account, workspace, _label(request).app, "polls"))
+        if isinstance(found, waking.Refuse):
+            return problems.as_json(found.status, found.problem, headers=_again(found))
+        return Response(status_code=204, headers={"Cache-Control": "no-store"})
 
     @app.get("/.studiolo/progress")
     async def progress(request: Request) -> StreamingResponse:
@@ -89,36 +130,23 @@ def create(house: House) -> FastAPI:
 
     @app.api_route("/{path:path}", methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
     async def missed(request: Request, path: str) -> Response:
+        """Who has no key, and who opens a page of an app that does not answer yet."""
         label = _label(request)
-        navigates = _navigates(request)
+        opens = waking.intent(request.method, request.headers) == "opens"
         target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         try:
             account, workspace = await _holder(request)
         except Denied as error:
-            if navigates:
+            if opens:
                 query = urlencode({"label": str(label), "next": safe_path(target)})
                 return RedirectResponse(f"{house.origin}/authorize?{query}", 303, headers={"Cache-Control": "no-store"})
             return problems.as_json(401, *error.problems)
-        # The link may be missing although the grant is there: the run folder does not outlive a reboot.
-        await house.studio.access.relink(_key(request), label, workspace.id)
-        if not navigates:
-            state = next(app.state for app in workspace.apps if app.name == label.app)
-            return problems.as_json(
-                503,
-                Problem(
-                    "not-ready",
-                    f"{label.app} of {workspace.name} does not answer: {state}",
-                    f"studiolo start {workspace.name}",
-                ),
-                headers={"Retry-After": "2"},
-            )
         if workspace.desired == "deleted":
             return error_page(request, 404, [Problem("deleted", "this workspace is being deleted")], assets=_ASSETS)
-        if workspace.phase == "stopped" or workspace.desired == "stopped":
-            workspace = await house.studio.start(account, workspace.id, "its link was opened")
-        return _waking(request, workspace, label)
+        return await _waking(request, account, workspace, label)
 
-    def _waking(request: Request, workspace: Workspace, label: Label) -> Response:
+    async def _waking(request: Request, account: Account, workspace: Workspace, label: Label) -> Response:
+        asked = await house.studio.asked(account, workspace.id)
         return render(
             "waking.html",
             request,
@@ -128,6 +156,7 @@ def create(house: House) -> FastAPI:
             workspace=workspace,
             app=label.app,
             dashboard=f"{house.origin}/workspaces/{workspace.name}",
+            elapsed=(datetime.now(UTC) - asked).total_seconds() if asked is not None else 0.0,
         )
 
     return app
@@ -145,9 +174,38 @@ def _key(request: Request) -> str:
     return request.cookies.get(GRANT_COOKIE) or (key.strip() if scheme.lower() in ("token", "bearer") else "")
 
 
-def _navigates(request: Request) -> bool:
-    """Whether a person opens a page here, rather than a page polling or a browser fetching ahead."""
-    if request.method != "GET" or "prefetch" in request.headers.get("sec-purpose", ""):
-        return False
-    mode = request.headers.get("sec-fetch-mode")
-    return mode == "navigate" if mode is not None else "text/html" in request.headers.get("accept", "")
+def _no(refused: waking.Refuse, what: waking.Intent) -> Response:
+    """A no for the edge, which gives the answer in our place; a page it has us make when it comes to us with that."""
+    if what == "opens":
+        return Response(status_code=403)
+    told = json.dumps(problems.details(refused.status, _short(refused.problem)).model_dump(exclude={"problems"}))
+    return Response(
+        status_code=403,
+        headers={"X-Studiolo-Told": told, "X-Studiolo-Status": str(refused.status), **_again(refused)},
+    )
+
+
+def _short(problem: Problem) -> Problem:
+    """Its reason may be a log's last lines, and a header takes so much only."""
+    return replace(problem, message=problem.message[-_LONGEST:], hint=problem.hint[:_LONGEST])
+
+
+def _again(refused: waking.Refuse) -> dict[str, str]:
+    return {"Retry-After": str(refused.again)} if refused.again is not None else {}
+
+
+async def _unless_gone(request: Request, waiting: Coroutine[Any, Any, _T]) -> _T | None:
+    """What was waited for; None where nobody waits for it any more."""
+
+    async def gone() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    tasks = (asyncio.ensure_future(waiting), asyncio.ensure_future(gone()))
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return tasks[0].result() if tasks[0].done() else None
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

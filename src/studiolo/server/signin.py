@@ -79,6 +79,9 @@ async def authorize(request: Request, account: SignedIn, label: str, next: str =
     found = await house.studio.find(parsed) if parsed is not None else None
     if parsed is None or found is None or found[0].id != account.id:
         raise NotFound(Problem("app-unknown", "there is no such app", "the dashboard shows those there are"))
+    # It starts while the browser finds its way there.
+    if found[1].desired == "stopped":
+        await house.studio.wake(account, found[1].id, "its link was opened")
     session = getattr(request.state, "session", None)
     code = await house.studio.access.issue(
         account.id, "entry", {"label": label, "session": session.hash if session else None}
