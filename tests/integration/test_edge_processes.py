@@ -111,6 +111,31 @@ async def test_a_relay_that_hangs_is_replaced(site: Site) -> None:
     assert pids(site.edge)[1] != relay
 
 
+async def test_a_relay_that_was_being_started_when_its_starter_was_cancelled_is_ended_too(site: Site) -> None:
+    await site.edge.stop()
+    starting = asyncio.create_task(site.edge.ensure(site.port))
+
+    def begun() -> list[int]:
+        return [pid for pid in ports.processes() if _is_relay_of(pid, site.layout)]
+
+    assert await daemon.wait_until(lambda: bool(begun()), 10, 0.001)
+    starting.cancel()
+    await asyncio.gather(starting, return_exceptions=True)
+    assert site.edge.relay_pid() is None
+    assert begun()
+
+    await Edge(site.layout).stop()
+
+    assert begun() == []
+
+
+def _is_relay_of(pid: int, layout: Layout) -> bool:
+    try:
+        return f"--grants\0{layout.grants}\0" in Path(f"/proc/{pid}/cmdline").read_text()
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
 async def test_a_stale_pid_file_deceives_nobody(site: Site) -> None:
     await site.edge.stop()
     me = daemon.Identity.of(os.getpid())

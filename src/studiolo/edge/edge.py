@@ -15,7 +15,7 @@ import shutil
 import signal
 import stat
 import subprocess
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from studiolo.process import run
 
 _START = 10.0  # seconds until a process that was started must answer
 _GRACE = 3.0
+_RELAY = "studiolo.edge.relay"
 
 
 class Edge:
@@ -83,7 +84,8 @@ class Edge:
                 if identity := daemon.read_pid_file(path):
                     await daemon.terminate(identity, _GRACE)
                 path.unlink(missing_ok=True)
-            await self._end_strays()
+            await _end_all(self._is_our_nginx)
+            await _end_all(self._is_our_relay)
             self._reap()
 
     # ---- the relay ----------------------------------------------------------------------------------------------
@@ -94,6 +96,7 @@ class Edge:
             if await _accepts(self._layout.relay_socket):
                 return
             await daemon.terminate(identity, _GRACE)
+        await _end_all(self._is_our_relay)  # one whose start was interrupted has no pid file yet
         paths = {
             "--grants": self._layout.grants,
             "--socket": self._layout.relay_socket,
@@ -102,7 +105,7 @@ class Edge:
         }
         words = [str(word) for pair in paths.items() for word in pair]
         child = daemon.spawn(
-            daemon.python_module("studiolo.edge.relay", *words),
+            daemon.python_module(_RELAY, *words),
             log=self._layout.logs / "relay.log",
             env=_environment(),
             cwd=self._layout.run,
@@ -130,7 +133,7 @@ class Edge:
         # It is dead, stuck, or works in a folder that was replaced.
         if identity is not None:
             await daemon.terminate(identity, _GRACE)
-        await self._end_strays()
+        await _end_all(self._is_our_nginx)  # of a master that was killed: its workers live on and hold the port
         self._check_port(port)
         await self._write(config)
         child = daemon.spawn(self._argv("nginx.conf"), log=self._log, env=_environment(), cwd=self._layout.grants)
@@ -138,7 +141,7 @@ class Edge:
         identity = daemon.write_pid_file(self._pid_file, child.pid)
         if not await self._comes_to_serve(port, config, identity):
             await _give_up(child)
-            await self._end_strays()
+            await _end_all(self._is_our_nginx)
             self._check_port(port)  # somebody may have been faster
             raise _failed("nginx", self._log)
 
@@ -187,7 +190,7 @@ class Edge:
 
     def _check_port(self, port: int) -> None:
         for address in self._listen or ports.loopback_addresses():
-            if not ports.is_ours(address, port, self._is_ours):
+            if not ports.is_ours(address, port, self._is_our_nginx):
                 ports.check_free(address, port)
 
     async def _serves(self, port: int, config: str) -> bool:
@@ -210,7 +213,7 @@ class Edge:
         except OSError:
             return False
 
-    def _is_ours(self, pid: int) -> bool:
+    def _is_our_nginx(self, pid: int) -> bool:
         """Whether it is an nginx process of this installation, whoever its parent is."""
         try:
             name = Path(f"/proc/{pid}/comm").read_text().strip()
@@ -220,13 +223,12 @@ class Edge:
         # A removed folder reads as `<path> (deleted)`.
         return name == "nginx" and str(place).removesuffix(" (deleted)") == str(self._layout.grants.resolve())
 
-    async def _end_strays(self) -> None:
-        """End what is left of a master that was killed: its workers live on and hold the port."""
-        strays = [pid for pid in ports.processes() if self._is_ours(pid)]
-        for pid in strays:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-        await daemon.wait_until(lambda: not any(self._is_ours(pid) for pid in strays), _GRACE)
+    def _is_our_relay(self, pid: int) -> bool:
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except OSError:
+            return False
+        return _RELAY.encode() in words and os.fsencode(self._layout.grants) in words
 
     def _reap(self) -> None:
         self._children = [child for child in self._children if child.poll() is None]
@@ -246,6 +248,15 @@ class Edge:
             yield
         finally:
             os.close(handle)
+
+
+async def _end_all(ours: Callable[[int], bool]) -> None:
+    """Kill the processes for which `ours` is true, whether a pid file knows them or not."""
+    found = [pid for pid in ports.processes() if ours(pid)]
+    for pid in found:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+    await daemon.wait_until(lambda: not any(ours(pid) for pid in found), _GRACE)
 
 
 def _locked(handle: int) -> bool:
