@@ -12,6 +12,26 @@ from typing import Literal, Protocol
 
 
 @dataclass(frozen=True)
+class Zygote:
+    """A Python that has imported what others begin with, and from which they may be forked instead of started.
+
+    Forking is a matter of speed and memory only: a backend that cannot fork, or a program that needs other
+    circumstances, is started in the ordinary way. Equal ones are one, so two people's never are.
+    """
+
+    python: tuple[str, ...]
+    """The interpreter and its own options: what a program's argv must begin with, but for the path of a virtual
+    environment over the same interpreter."""
+    env: Mapping[str, str]
+    """Complete, and nobody's own: no secret, no home."""
+    begin: tuple[str, ...]
+    """What every start imports: modules, or files to run."""
+    ahead: tuple[str, ...] = ()
+    """Modules that somebody will probably import. One that cannot be shared by forking is left out."""
+    owner: str = ""
+
+
+@dataclass(frozen=True)
 class AppLaunch:
     """One program of a workspace. Listens on `socket`; where argv or env holds `{port}`, on a loopback port that the
     backend chooses and joins to `socket`."""
@@ -25,6 +45,8 @@ class AppLaunch:
     ready: str = "/"
     timeout: float = 120.0
     """Seconds until it must be ready."""
+    zygote: Zygote | None = None
+    """What it may be forked from."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +86,8 @@ class Launch:
     """Cores; None: no limit."""
     memory: int | None = None
     """Bytes; None: no limit."""
+    kernels: Zygote | None = None
+    """What the workspace's own programs may have kernels forked from."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +112,15 @@ class AppObservation:
 
 
 @dataclass(frozen=True)
+class Ahead:
+    """What is imported ahead for a workspace's kernels. `left_out` says for each module that is not why."""
+
+    ready: bool
+    modules: tuple[str, ...]
+    left_out: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Observation:
     """One workspace that the backend knows of. It is listed from the first checkpoint of `start` until `stop` or
     `delete` has ended its last process."""
@@ -98,6 +131,8 @@ class Observation:
     stopping: bool = False
     notes: tuple[str, ...] = ()
     """What could not be honoured here, said plainly: `memory is not limited: ...`."""
+    ahead: Ahead | None = None
+    """None where its kernels are not forked."""
 
 
 @dataclass(frozen=True)
@@ -165,6 +200,12 @@ class Backend(Protocol):
         ...
 
     async def features(self) -> Features: ...
+
+    async def warm(self, zygotes: Sequence[Zygote]) -> None:
+        """Something will probably be forked from these soon: bring them up in the background, at low priority and where
+        there is memory for it. Returns at once; idempotent. They go by themselves when they have not been wanted for
+        some minutes."""
+        ...
 
     def start(self, launch: Launch) -> AsyncIterator[Checkpoint]:
         """Start all apps; ends when they have been started, not when they are ready (`observe` tells that).

@@ -14,10 +14,19 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from studiolo.backends.backend import AppLaunch, AppObservation, Launch, Mount, Observation, SeedFile
+from studiolo.backends.backend import (
+    Ahead,
+    AppLaunch,
+    AppObservation,
+    Launch,
+    Mount,
+    Observation,
+    SeedFile,
+    Zygote,
+)
 from studiolo.problem import Conflict, Denied, NotFound, Problem, StudioloError, Unavailable, WrongInput
 
-VERSION = 1
+VERSION = 2
 """Raised with every change of these messages: an agent of another version is replaced, and what runs is adopted."""
 
 LINE_LIMIT = 64 << 20
@@ -49,16 +58,27 @@ def launch_from(data: Mapping[str, Any]) -> Launch:
     return Launch(
         **{
             **data,
-            "apps": tuple(AppLaunch(**{**app, "argv": tuple(app["argv"])}) for app in data["apps"]),
+            "apps": tuple(
+                AppLaunch(**{**app, "argv": tuple(app["argv"]), "zygote": zygote_from(app["zygote"])})
+                for app in data["apps"]
+            ),
             "mounts": tuple(Mount(**mount) for mount in data["mounts"]),
             "seeds": tuple(SeedFile(**seed) for seed in data["seeds"]),
+            "kernels": zygote_from(data["kernels"]),
         }
     )
 
 
+def zygote_from(data: Mapping[str, Any] | None) -> Zygote | None:
+    if data is None:
+        return None
+    return Zygote(**{**data, **{name: tuple(data[name]) for name in ("python", "begin", "ahead")}})
+
+
 def observation_from(data: Mapping[str, Any]) -> Observation:
     apps = tuple(AppObservation(**app) for app in data["apps"])
-    return Observation(**{**data, "apps": apps, "notes": tuple(data["notes"])})
+    ahead = Ahead(**{**data["ahead"], "modules": tuple(data["ahead"]["modules"])}) if data["ahead"] else None
+    return Observation(**{**data, "apps": apps, "notes": tuple(data["notes"]), "ahead": ahead})
 
 
 def error_to(error: StudioloError) -> dict[str, Any]:
