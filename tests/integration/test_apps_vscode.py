@@ -1,4 +1,4 @@
-"""The real code-server, started from its declaration, and the launcher that asks for extensions beside it."""
+"""The real code-server, started from its declaration, and what asks for extensions beside it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import os
 import signal
 import stat
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,9 +16,9 @@ import pytest
 from playwright.async_api import async_playwright
 
 from running_app import BROWSER, SCREENSHOTS, RunningApp, a_place, on_a_port, running_app, short_folder
+from studiolo.apps import vscode
 from studiolo.apps.app import Place
 from studiolo.apps.kinds import KINDS
-from studiolo.daemon import python_module
 
 pytestmark = pytest.mark.timeout(1500)
 
@@ -73,12 +72,16 @@ def test_the_first_page_is_the_folder(code: RunningApp) -> None:
 def test_a_registry_that_cannot_be_reached_is_said_once_and_leaves_no_zombie(code: RunningApp) -> None:
     wait_for("no extension registry can be reached", code.log)
     assert code.log.read_text().count("no extension registry can be reached") == 1
-    # The launcher's children may be gone or about to go; none of them is the server's to bury.
     assert [each for each in code.session() if each[1] == code.pid and each[2] == "Z"] == []
 
 
 def test_nobodys_own_configuration_of_code_server_is_touched(code: RunningApp) -> None:
     assert not (code.place.home / ".config").exists()
+
+
+def test_one_process_is_enough_until_an_editor_comes(code: RunningApp) -> None:
+    wait_for("no extension registry can be reached", code.log)
+    assert [pid for pid, *_ in code.session()] == [code.pid]
 
 
 async def test_activity_begins_with_the_first_editor(code: RunningApp) -> None:
@@ -115,47 +118,74 @@ async def test_first_sight_is_quiet_and_terminals_are_in_the_environment(code: R
         deadline = time.monotonic() + 60
         await page.locator(".terminal-wrapper .xterm-screen").click()
         # The shell reads what was typed before it was there.
-        await page.keyboard.type(f"which python > {proof}; pwd >> {proof}; echo end >> {proof}\n")
+        await page.keyboard.type(f"which python > {proof}; pwd >> {proof}; echo [$NODE_COMPILE_CACHE]end >> {proof}\n")
         while not (proof.exists() and proof.read_text().endswith("end\n")):
             assert time.monotonic() < deadline, "the terminal did nothing"
             await page.wait_for_timeout(50)
         await page.screenshot(path=SCREENSHOTS / "app-vscode-terminal.png")
         await browser.close()
-    assert proof.read_text().split() == [code.place.interpreter, str(code.place.folder), "end"]
+    assert proof.read_text().split() == [code.place.interpreter, str(code.place.folder), "[]end"]
     active = await KINDS["vscode"].activity(code.place.socket)
     assert active is not None
     assert active.last == pytest.approx(time.time(), abs=120)
 
 
-# ---- the launcher, with a server and an installer small enough to tell on themselves
+def test_byte_code_is_kept_for_the_next_start_and_made_anew_where_it_was_cut_short(
+    vscode_tools: Path, small_environment: Path
+) -> None:
+    with short_folder() as folder:
+        repository = folder / "repo"
+        repository.mkdir()
+        place = a_place(folder, "vscode", vscode_tools, small_environment, repository, folder / "s")
+        for _ in range(2):
+            with running_app("vscode", place, NO_REGISTRY) as code, code.client() as client:
+                assert client.get("/", follow_redirects=True).status_code == 200
+            kept = [each for each in (place.state / "compiled").rglob("*") if each.is_file()]
+            assert len(kept) > 100
+            for each in kept:
+                os.truncate(each, each.stat().st_size // 2)
 
 
-SERVER = """
-import signal, socket, sys
-listening = socket.socket(socket.AF_UNIX); listening.bind(sys.argv[1]); listening.listen()
-print("listens", flush=True)
-signal.pause()
-"""
-INSTALLER = """
-import pathlib, sys
-home, *rest = sys.argv[1:]
-name = rest[-1]
-with (pathlib.Path(home) / "asked").open("a") as file: file.write(f"{' '.join(rest)}\\n")
-answer = pathlib.Path(home) / f"answer-{name}"
-if answer.exists(): print(answer.read_text()); sys.exit(1)
-"""
+# ---- what stands around the server, with a server and an installer small enough to tell on themselves
 
 
-def launched(folder: Path, *extensions: str) -> subprocess.Popen[str]:
-    installer = (sys.executable, "-I", "-c", INSTALLER, str(folder))
+PACKAGE = {
+    "@coder/logger/index.js": "exports.logger = console",
+    "code-server/out/node/cli.js": """
+exports.parse = (words) => ({ home: words[0], config: "none" })
+exports.readConfigFile = async () => ({})
+exports.setDefaults = async (given) => ({ ...given, "user-data-dir": "data", "extensions-dir": given.home })
+""",
+    "code-server/out/node/wrapper.js": """
+exports.wrapper = { preventExit() {}, onDispose() {}, exit() { process.exit(1) } }
+""",
+    "code-server/out/node/main.js": """
+exports.runCodeServer = (args) => new Promise((done, failed) => {
+  const server = require("node:http").createServer()
+  server.on("error", failed)
+  server.listen(args.home + "/s", () => { console.log("listens"); done(server) })
+})
+""",
+    "code-server/out/node/entry.js": """
+const fs = require("node:fs"), words = process.argv.slice(2), name = words.at(-1)
+const home = words[words.indexOf("--extensions-dir") + 1], answer = `${home}/answer-${name}`
+if (process.env.CODE_SERVER_PARENT_PID) throw new Error("it would wait for a parent to speak to it")
+fs.appendFileSync(`${home}/asked`, `${words.join(" ")}\n`)
+if (fs.existsSync(answer)) { console.log(fs.readFileSync(answer, "utf8")); process.exit(1) }
+""",
+}
+
+
+def launched(tools: Path, folder: Path, *extensions: str) -> subprocess.Popen[str]:
+    for name, text in PACKAGE.items():
+        file = folder / "node_modules" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
     with (folder / "log").open("w") as log:
         return subprocess.Popen(
             [
-                *python_module("studiolo.apps.vscode_launcher"),
-                *(f"--extension={name}" for name in extensions),
-                *(f"--extensions-dir={folder}", f"--socket={folder / 's'}"),
-                *(f"--installer={word}" for word in installer),
-                *("--", sys.executable, "-I", "-c", SERVER, str(folder / "s")),
+                *(tools / "bin/node", Path(vscode.__file__).with_name("vscode_start.cjs")),
+                *(folder / "node_modules/code-server", folder / "compiled", *extensions, "--", folder),
             ],
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -176,11 +206,12 @@ def asked(folder: Path) -> list[str]:
     return [line.split()[-1] for line in file.read_text().splitlines()] if file.exists() else []
 
 
-def test_extensions_are_asked_for_one_by_one_and_a_missing_one_is_named() -> None:
+def test_extensions_are_asked_for_one_by_one_and_a_missing_one_is_named(vscode_tools: Path) -> None:
     with short_folder() as folder:
         (folder / "answer-no.such").write_text("Extension 'no.such' not found.\n")
         (folder / "ms-python.python-2026.1.0-universal").mkdir()
-        child = launched(folder, "ms-python.python", "no.such", "last.one")
+        (folder / "last.one-more-1.0.0").mkdir()
+        child = launched(vscode_tools, folder, "ms-python.python", "no.such", "last.one")
         try:
             wait_for("no.such could not be installed: Extension 'no.such' not found.", folder / "log")
             while asked(folder) != ["no.such", "last.one"]:
@@ -191,10 +222,10 @@ def test_extensions_are_asked_for_one_by_one_and_a_missing_one_is_named() -> Non
             ended(child)
 
 
-def test_where_no_registry_answers_the_rest_is_not_tried() -> None:
+def test_where_no_registry_answers_the_rest_is_not_tried(vscode_tools: Path) -> None:
     with short_folder() as folder:
         (folder / "answer-a.a").write_text("getaddrinfo ENOTFOUND registry.invalid\n")
-        child = launched(folder, "a.a", "b.b")
+        child = launched(vscode_tools, folder, "a.a", "b.b")
         try:
             wait_for("no extension registry can be reached, so a.a, b.b stay away", folder / "log")
             assert asked(folder) == ["a.a"]
@@ -203,13 +234,23 @@ def test_where_no_registry_answers_the_rest_is_not_tried() -> None:
             ended(child)
 
 
-def test_a_server_that_cannot_start_says_so_with_its_status() -> None:
+def test_a_server_that_cannot_start_says_so_with_its_status(vscode_tools: Path) -> None:
     with short_folder() as folder:
         (folder / "s").touch()
-        child = launched(folder, "a.a")
+        child = launched(vscode_tools, folder, "a.a")
         try:
             assert child.wait(30) == 1
-            assert "Address already in use" in (folder / "log").read_text()
+            assert "address already in use" in (folder / "log").read_text()
             assert asked(folder) == []
+        finally:
+            ended(child)
+
+
+def test_where_no_byte_code_can_be_kept_it_starts_all_the_same(vscode_tools: Path) -> None:
+    with short_folder() as folder:
+        (folder / "compiled").touch()
+        child = launched(vscode_tools, folder)
+        try:
+            wait_for("listens", folder / "log")
         finally:
             ended(child)

@@ -148,8 +148,15 @@ def test_people_keep_their_vscode_settings_and_machines_are_told_theirs(place: P
 def test_vscode_asks_for_its_own_and_the_documents_extensions(place: Place) -> None:
     wanted = ("charliermarsh.ruff", "ms-python.python")
     argv = KINDS["vscode"].process(app("vscode", extensions=wanted), place).argv
-    asked = [word.removeprefix("--extension=") for word in argv if word.startswith("--extension=")]
-    assert asked == ["ms-python.python", "ms-toolsai.jupyter", "charliermarsh.ruff"]
+    before = argv[: argv.index("--")]
+    assert before[-3:] == ("ms-python.python", "ms-toolsai.jupyter", "charliermarsh.ruff")
+
+
+def test_vscode_is_nothing_but_its_own_node_from_the_start(place: Place) -> None:
+    argv = KINDS["vscode"].process(app("vscode"), place).argv
+    assert argv[0] == f"{place.tools}/bin/node"
+    assert Path(argv[1]).is_file()
+    assert Path(argv[3]).is_relative_to(place.state), "byte code is written beside the app, not into tools or the home"
 
 
 def test_a_command_on_a_port_is_told_it_in_words_and_in_PORT(place: Place) -> None:  # noqa: N802

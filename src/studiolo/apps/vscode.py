@@ -8,7 +8,6 @@ from typing import Any
 
 from studiolo.apps.app import Activity, Place, Process, Seed, Tools
 from studiolo.apps.asking import get_json
-from studiolo.daemon import python_module
 from studiolo.spec.document import App
 
 VERSION = "4.139.1"
@@ -48,22 +47,15 @@ class VSCode:
         assert place.tools is not None, "code-server is not run without its tools"
         data = place.settings / ".local/share/code-server"
         config = place.state / "config.yaml"
-        extensions = data / "extensions"
-        program = (
-            *(str(place.tools / "bin/node"), str(place.tools / "node_modules/code-server/out/node/entry.js")),
-            *("--user-data-dir", str(data), "--extensions-dir", str(extensions), "--config", str(config)),
-        )
-        asked = dict.fromkeys((*EXTENSIONS, *document.extensions))
         return Process(
             argv=(
-                # Becomes the server at once, and asks for the extensions beside it.
-                *python_module("studiolo.apps.vscode_launcher"),
-                *(f"--extension={name}" for name in asked),
-                f"--extensions-dir={extensions}",
-                f"--socket={place.socket}",
-                *(f"--installer={word}" for word in program),
+                str(place.tools / "bin/node"),
+                str(Path(__file__).with_name("vscode_start.cjs")),
+                *(str(place.tools / "node_modules/code-server"), str(place.state / "compiled")),
+                *dict.fromkeys((*EXTENSIONS, *document.extensions)),
                 "--",
-                *program,
+                *("--user-data-dir", str(data), "--extensions-dir", str(data / "extensions")),
+                *("--config", str(config)),
                 *("--socket", str(place.socket), "--socket-mode", "600"),
                 # Its own default lies in the home, whose path may be longer than a socket's can be.
                 *("--session-socket", str(place.socket.with_suffix(".ipc"))),
