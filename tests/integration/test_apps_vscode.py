@@ -181,12 +181,11 @@ def launched(tools: Path, folder: Path, *extensions: str) -> subprocess.Popen[st
         file = folder / "node_modules" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
+    start = Path(vscode.__file__).with_name("vscode_start.cjs")
+    places = [folder / "node_modules/code-server", folder / "compiled"]
     with (folder / "log").open("w") as log:
         return subprocess.Popen(
-            [
-                *(tools / "bin/node", Path(vscode.__file__).with_name("vscode_start.cjs")),
-                *(folder / "node_modules/code-server", folder / "compiled", *extensions, "--", folder),
-            ],
+            [tools / "bin/node", start, *places, *extensions, "--", folder],
             stdout=log,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
