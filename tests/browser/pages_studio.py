@@ -213,6 +213,8 @@ class FakeStudio:
     asked: list[tuple[str, str]] = field(default_factory=list)
     listeners: int = 0
     signed_in: bool = True
+    stopped: bool = False
+    """What the waking page is told."""
     broken: Exception | None = None
     refusal: Exception | None = None
     loop: asyncio.AbstractEventLoop | None = None
@@ -447,7 +449,13 @@ def application(studio: FakeStudio) -> FastAPI:
             workspace=workspace,
             app=of,
             dashboard=f"http://localhost:8800/workspaces/{name}",
+            elapsed=4.2,
         )
+
+    @app.get("/.studiolo/ready")
+    async def ready() -> Response:
+        code = "stopped" if studio.stopped else "still-waking"
+        return problems.as_json(503, Problem(code, "it does not answer yet"))
 
     @app.get("/.studiolo/progress")
     async def progress() -> Response:

@@ -282,6 +282,17 @@ def test_waking_tells_each_stage_and_then_opens_the_app(visit: Callable[..., Pag
     expect(page.get_by_role("heading", name="The app itself")).to_be_visible()
 
 
+def test_waking_does_not_start_again_what_somebody_stopped(visit: Callable[..., Page], studio: FakeStudio) -> None:
+    page = visit("/wake/glacier-melt/jupyterlab")
+    expect(page.get_by_text("since it was asked for")).to_be_visible()
+    studio.stopped = True
+    expect(page.get_by_text("It was stopped before it had started.")).to_be_visible()
+    expect(page.locator("#underway")).to_be_hidden()
+    studio.stopped = False
+    page.get_by_role("link", name="Start it again").click()
+    expect(page.locator("#underway")).to_be_visible()
+
+
 def test_waking_shows_why_it_failed(visit: Callable[..., Page], studio: FakeStudio) -> None:
     page = visit("/wake/glacier-melt/jupyterlab")
     listened_to(page, studio)

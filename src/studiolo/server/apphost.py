@@ -156,7 +156,7 @@ def create(house: House) -> FastAPI:
             workspace=workspace,
             app=label.app,
             dashboard=f"{house.origin}/workspaces/{workspace.name}",
-            elapsed=(datetime.now(UTC) - asked).total_seconds() if asked is not None else 0.0,
+            elapsed=(datetime.now(UTC) - asked).total_seconds() if asked is not None else None,
         )
 
     return app
