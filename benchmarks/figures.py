@@ -43,6 +43,11 @@ def summary(samples: Sequence[float]) -> str:
     return f"{statistics.median(samples):.2f} s (p95 {percentile(samples, 0.95):.2f})"
 
 
+def megabytes(samples: Sequence[float]) -> str:
+    """`34.1 MB (p95 36.0)`, of megabytes."""
+    return f"{statistics.median(samples):.1f} MB (p95 {percentile(samples, 0.95):.1f})"
+
+
 def write(name: str, rows: Sequence[Row], samples: dict[str, Sequence[float]]) -> None:
     """Keep rows and raw samples, and show the rows."""
     RESULTS.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,8 @@
 """`python -m benchmarks.start [--runs 10]`: how long until a stopped workspace shows JupyterLab, ours and JupyterHub's.
 
 Both run the same version of JupyterLab on this machine and are asked in turn, so that both see the same weather. Time
-runs from the start request to the first 200 of `/lab` through each one's own proxy, with its own check of the token.
+runs from the request to the first 200 of `/lab` through each one's own proxy, with its own check of the token. Ours is
+one request for that page, held until it can be answered; JupyterHub is asked to start the server, then for the page.
 The first start of each side warms caches and is not counted.
 """
 
@@ -14,7 +15,7 @@ import statistics
 from benchmarks import installation, jupyterhub
 from benchmarks.figures import Row, summary, write
 
-TARGET = 0.8
+SECONDS, TIMES = 0.30, 12
 
 
 async def measure(runs: int) -> None:
@@ -23,10 +24,11 @@ async def measure(runs: int) -> None:
     async with installation.running() as studiolo:
         await studiolo.create("bench")
         await studiolo.stop("bench")
+        door = await studiolo.door("bench")
         jupyterhub.install(installation.jupyterlab_version())
         async with jupyterhub.running() as hub:
             for turn in range(runs + 1):
-                mine = await studiolo.start("bench")
+                mine = await door.seconds()
                 await studiolo.stop("bench")
                 other = await hub.start()
                 await hub.stop()
@@ -35,14 +37,15 @@ async def measure(runs: int) -> None:
                 if turn > 0:
                     ours.append(mine)
                     theirs.append(other)
-    ratio = statistics.median(ours) / statistics.median(theirs)
+    seconds = statistics.median(ours)
+    times = statistics.median(theirs) / seconds
     row = Row(
-        figure=f"start to first JupyterLab page, {runs} runs",
+        figure=f"request to JupyterLab's first answer, {runs} runs",
         ours=summary(ours),
         against=f"JupyterHub 6.1, `simple` spawner: {summary(theirs)}",
-        ratio=f"{ratio:.2f}",
-        target=f"at most {TARGET}",
-        met=ratio <= TARGET,
+        ratio=f"{times:.1f} times faster",
+        target=f"at most {SECONDS:.2f} s, {TIMES} times faster",
+        met=seconds <= SECONDS and times >= TIMES,
     )
     write("start", [row], {"studiolo": ours, "jupyterhub": theirs})
 
