@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -84,6 +86,20 @@ def test_one_process_is_enough_until_an_editor_comes(code: RunningApp) -> None:
     assert [pid for pid, *_ in code.session()] == [code.pid]
 
 
+def test_the_pages_script_is_packed_for_speed_not_for_size(code: RunningApp) -> None:
+    assert code.place.tools is not None
+    file = code.place.tools / "node_modules/code-server/lib/vscode/out/vs/code/browser/workbench/workbench.js"
+    with code.client() as client:
+        page = client.get("/", follow_redirects=True).text
+        found = re.search(r"stable-\w+/static/out/vs/code/browser/workbench/workbench\.js", page)
+        assert found is not None
+        with client.stream("GET", f"/{found[0]}", headers={"Accept-Encoding": "gzip"}) as answer:
+            packed = b"".join(answer.iter_raw())
+    script = file.read_bytes()
+    assert gzip.decompress(packed) == script
+    assert len(packed) > 1.05 * len(gzip.compress(script, 6))
+
+
 async def test_activity_begins_with_the_first_editor(code: RunningApp) -> None:
     found = await KINDS["vscode"].activity(code.place.socket)
     assert found is not None
@@ -151,6 +167,7 @@ def test_byte_code_is_kept_for_the_next_start_and_made_anew_where_it_was_cut_sho
 
 PACKAGE = {
     "@coder/logger/index.js": "exports.logger = console",
+    "compression/index.js": "module.exports = () => {}",
     "code-server/out/node/cli.js": """
 exports.parse = (words) => ({ home: words[0], config: "none" })
 exports.readConfigFile = async () => ({})
