@@ -66,6 +66,17 @@ class Stage(Resource):
     message: str = ""
 
 
+class Pool(Resource):
+    """Starts kept ready for further workspaces made from a document."""
+
+    wanted: int
+    ready: int = 0
+    memory: int = 0
+    """Bytes that they use."""
+    reason: str = ""
+    """Why there are fewer than wanted."""
+
+
 class Workspace(Resource):
     id: str
     name: str
@@ -100,6 +111,8 @@ class Workspace(Resource):
     started: datetime | None = None
     """When the present run became ready."""
     usage: UsagePoint | None = None
+    pool: Pool | None = None
+    """What its document keeps ready (`warm`)."""
 
 
 class Event(Resource):
@@ -306,6 +319,8 @@ class MachineUse(Resource):
     cpu: float
     memory: int
     disk: int | None
+    spare: bool = False
+    """It is a start kept ready for workspaces made from the same document as `workspace`."""
 
 
 class Machine(Resource):

@@ -382,13 +382,13 @@ class Steps:
 
     async def _record(self, subject: Subject, kind: str, message: str, seconds: float | None = None) -> None:
         await self.journal.record(
-            kind, message, account_id=subject.owner_id, workspace=(subject.id, subject.name), seconds=seconds
+            kind, message, account_id=subject.audience, workspace=(subject.id, subject.name), seconds=seconds
         )
 
     def _say(self, subject: Subject, words: str) -> None:
         if self.progress.get(subject.id) != words:
             self.progress[subject.id] = words
-            self.journal.tell("progress", words, account_id=subject.owner_id, workspace=(subject.id, subject.name))
+            self.journal.tell("progress", words, account_id=subject.audience, workspace=(subject.id, subject.name))
 
     def _queued(self, subject: Subject) -> Callable[[int], None]:
         return lambda place: self._say(subject, f"waiting for its turn: number {place} in the queue")

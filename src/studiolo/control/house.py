@@ -126,6 +126,7 @@ async def open_house(layout: Layout, port: int, report: Callable[[str], None]) -
         tasks = [
             asyncio.create_task(reconciler.run(), name="reconcile"),
             asyncio.create_task(watcher.run(), name="watch"),
+            asyncio.create_task(studio.spares.run(), name="spares"),
             asyncio.create_task(_keep_edge(edge, port), name="edge"),
         ]
         try:

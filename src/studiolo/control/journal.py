@@ -60,7 +60,7 @@ class Journal:
         self._pass_on(account_id, event)
         return event
 
-    def tell(self, kind: str, message: str, *, account_id: str, workspace: tuple[str, str]) -> None:
+    def tell(self, kind: str, message: str, *, account_id: str | None, workspace: tuple[str, str]) -> None:
         """Pass on an event that is not kept."""
         now = datetime.fromtimestamp(self._clock(), UTC)
         event = Event(

@@ -111,8 +111,19 @@ class Reconciler:
             begun_for.pinned,
             begun_for.rescue,
         )
-        if unwanted and isinstance(work.step, decide.Build | decide.Start):
+        in_the_way = subject.spare is not None and self._somebody_waits
+        if (unwanted or in_the_way) and isinstance(work.step, decide.Build | decide.Start):
             work.task.cancel()
+            if in_the_way:
+                self._starts.pop(subject.id, None)  # that it was not started is no fault of its own
+
+    @property
+    def _somebody_waits(self) -> bool:
+        """Whether a workspace, which is no spare, is on its way."""
+        return any(
+            work.subject.spare is None and isinstance(work.step, decide.Build | decide.Start)
+            for work in self._work.values()
+        )
 
     async def _advance(self, subject: Subject, seen: Observation | None) -> None:
         await self._note_changes(subject, seen)
@@ -132,6 +143,8 @@ class Reconciler:
             ),
         )
         if isinstance(step, decide.Wait):
+            return
+        if subject.spare is not None and isinstance(step, decide.Build | decide.Start) and self._somebody_waits:
             return
         if isinstance(step, decide.Start) and seen is None:
             self._starts[subject.id] = (subject.run, (starts if run == subject.run else 0) + 1)
@@ -204,7 +217,7 @@ class Reconciler:
 
     async def _tell(self, subject: Subject, kind: str, message: str) -> None:
         await self._steps.journal.record(
-            kind, message, account_id=subject.owner_id, workspace=(subject.id, subject.name)
+            kind, message, account_id=subject.audience, workspace=(subject.id, subject.name)
         )
 
 

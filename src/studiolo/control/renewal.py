@@ -87,6 +87,20 @@ class Renewed:
     """What a person should know: that it is not the generation that was asked for, and why."""
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """What an environment is locked from."""
+
+    kind: str
+    reason: str
+    """Why it is of that kind."""
+    request: Request
+    inputs: Mapping[str, str]
+    digest: str
+    remembered: str
+    """Under which its lock is remembered: what somebody got by logging in leads nobody else to it."""
+
+
 Stage = Callable[[str, float, str], Awaitable[None]]
 """Told when `locked` and `built` have ended: which, when it began (loop time), and words."""
 
@@ -177,6 +191,15 @@ class Renewal:
                 return Renewed(found, row.number, row.source)
         return None
 
+    async def is_current(self, tenant: Tenant, asked: Environment, folder: Path | None) -> bool:
+        """Whether somebody who asks for the same now would get the generation that it has, as far as that is known
+        without asking an index. Raises `StudioloError` where it cannot be asked for any more."""
+        now = await self.lineage.find(tenant.line, tenant.generation)
+        wanted = await self._asked(tenant, asked, folder, await self.indexes(tenant.account_id, asked))
+        lock = await self.lineage.remembered(wanted.remembered)
+        same = now is not None and now.request == wanted.digest
+        return same and (lock is None or lock.id == tenant.generation)
+
     def log_end(self, tenant_id: str) -> tuple[str, ...]:
         """The last lines of the log of its latest build; none where nothing was built."""
         lock = self.building.get(tenant_id)
@@ -197,27 +220,32 @@ class Renewal:
         indexes: Sequence[Index],
         report: Report,
     ) -> tuple[Lock, Entry]:
-        detection = await asyncio.to_thread(choose, asked, folder)
-        kind = self.kinds[detection.kind]
-        request = Request(folder, asked.project, asked.packages, asked.python, asked.file, asked.image, tuple(indexes))
-        inputs = await asyncio.to_thread(kind.inputs, request)
-        digest = digest_of(detection.kind, asked, inputs)
-        # What somebody got by logging in leads nobody else to it.
-        remembered = digest if all(index.login is None for index in indexes) else f"{digest}:{tenant.account_id}"
+        wanted = await self._asked(tenant, asked, folder, indexes)
+        kind, digest = self.kinds[wanted.kind], wanted.digest
         rows = await self.lineage.all(tenant.line)
         before = next((row for row in rows if row.generation == tenant.generation), None)
         lock: Lock | None = None
         if relock.upgrade is None:
             # Of several that the same request led to, the latest: an update went beyond what the others hold.
             same = [row for row in rows if row.request == digest and row.state != "bad"]
-            lock = await (self.lineage.lock(same[-1].generation) if same else self.lineage.remembered(remembered))
+            lock = await (
+                self.lineage.lock(same[-1].generation) if same else self.lineage.remembered(wanted.remembered)
+            )
         if lock is None:
             previous = await self.lineage.lock(before.generation) if before is not None else None
-            fitting = previous if previous is not None and previous.kind == detection.kind else None
-            lock = await kind.lock(replace(request, previous=fitting, upgrade=relock.upgrade), report)
-            await self.lineage.keep(lock, remembered)
-        source = str(lock.facts.get("source", "")) or detection.reason
-        return lock, Entry(lock.id, tenant.account, _SOURCES.get(source, source), digest, inputs)
+            fitting = previous if previous is not None and previous.kind == wanted.kind else None
+            lock = await kind.lock(replace(wanted.request, previous=fitting, upgrade=relock.upgrade), report)
+            await self.lineage.keep(lock, wanted.remembered)
+        source = str(lock.facts.get("source", "")) or wanted.reason
+        return lock, Entry(lock.id, tenant.account, _SOURCES.get(source, source), digest, wanted.inputs)
+
+    async def _asked(self, tenant: Tenant, asked: Environment, folder: Path | None, indexes: Sequence[Index]) -> _Asked:
+        detection = await asyncio.to_thread(choose, asked, folder)
+        request = Request(folder, asked.project, asked.packages, asked.python, asked.file, asked.image, tuple(indexes))
+        inputs = await asyncio.to_thread(self.kinds[detection.kind].inputs, request)
+        digest = digest_of(detection.kind, asked, inputs)
+        remembered = digest if all(index.login is None for index in indexes) else f"{digest}:{tenant.account_id}"
+        return _Asked(detection.kind, detection.reason, request, inputs, digest, remembered)
 
     async def _build(self, tenant: Tenant, lock: Lock, report: Report, indexes: Sequence[Index]) -> Generation:
         self.building[tenant.id] = lock.id

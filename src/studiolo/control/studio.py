@@ -7,7 +7,6 @@ desired returns at once; the control loop brings it about.
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -23,7 +22,8 @@ from studiolo.control.carry_out import Steps
 from studiolo.control.collect import KEEP, collect
 from studiolo.control.environments import Environments
 from studiolo.control.reconcile import Reconciler
-from studiolo.control.subject import count_phases, new_run
+from studiolo.control.spares import Spares
+from studiolo.control.subject import ask_to_run, count_phases, new_row
 from studiolo.control.usage import UsageSampler
 from studiolo.control.view import show
 from studiolo.daemon import read_pid_file
@@ -69,6 +69,7 @@ class Studio:
         self.environments = Environments(steps, reconciler.wake, self._row)
         """What may be asked of workspaces' environments."""
         self.secrets = steps.renewal.secrets
+        self.spares = Spares(steps, reconciler, usage)
 
     @property
     def access(self) -> Access:
@@ -84,33 +85,18 @@ class Studio:
         self._check_labels(resolved, account)
         stored = resolved.model_dump(mode="json")
         now = self._steps.clock()
+        ready = await self.spares.ready(account.id, DEFAULT_BACKEND, resolved) if wish.start else []
+        made = ""
         async with self._store.write() as session:
             row = await session.scalar(
                 select(WorkspaceRow).where(WorkspaceRow.owner_id == account.id, WorkspaceRow.name == resolved.name)
             )
-            made = row is None
             if row is None:
-                row = WorkspaceRow(
-                    id=secrets.token_hex(5),
-                    owner_id=account.id,
-                    name=resolved.name,
-                    project=wish.project,
-                    backend=DEFAULT_BACKEND,
-                    document=stored,
-                    created=now,
-                    desired="running" if wish.start else "stopped",
-                    run=new_run(),
-                    phase="pending" if wish.start else "stopped",
-                    phase_since=now,
-                    reason=None,
-                    started=None,
-                    generation=None,
-                    relock=None,
-                    pinned=None,
-                    stages=[],
-                    notes=[],
-                )
-                session.add(row)
+                row = await self.spares.take(session, ready, resolved, wish.project)
+                made = "taken from those kept ready" if row is not None else "made"
+                if row is None:
+                    row = new_row(account.id, resolved, DEFAULT_BACKEND, wish.project, now, start=wish.start)
+                    session.add(row)
             elif not wish.replace or row.desired == "deleted":
                 raise Conflict(
                     Problem(
@@ -120,12 +106,14 @@ class Studio:
                     )
                 )
             else:
-                unchanged = row.document == stored and row.desired == "running" and row.phase != "failed"
+                unchanged = (
+                    _but_warm(row.document) == _but_warm(stored) and row.desired == "running" and row.phase != "failed"
+                )
                 row.document, row.project = stored, wish.project
                 if wish.start and not unchanged:
-                    _ask_to_run(row, now, relock=True)
+                    ask_to_run(row, now, relock=True)
         if made:
-            await self._record(row, account, "created", f"made in project {row.project}")
+            await self._record(row, account, "created", f"{made} in project {row.project}")
         return await self._changed(account, row.id)
 
     def _check_labels(self, document: Resolved, account: Account) -> None:
@@ -141,9 +129,9 @@ class Studio:
             )
 
     async def workspaces(self, account: Account) -> list[Workspace]:
-        query = select(WorkspaceRow).where(WorkspaceRow.owner_id == account.id).order_by(WorkspaceRow.name)
+        query = select(WorkspaceRow).where(WorkspaceRow.owner_id == account.id, WorkspaceRow.spare.is_(None))
         async with self._store.read() as session:
-            return [self._show(row, account) for row in await session.scalars(query)]
+            return [self._show(row, account) for row in await session.scalars(query.order_by(WorkspaceRow.name))]
 
     async def workspace(self, account: Account, ref: str) -> Workspace:
         """By id or name. Raises `NotFound`, also for what belongs to somebody else."""
@@ -195,7 +183,7 @@ class Studio:
             alive = row.desired == "running" and row.phase != "failed"
             asked = even_if_running or not alive
             if asked:
-                _ask_to_run(row, self._steps.clock(), relock=relock, rescue=rescue)
+                ask_to_run(row, self._steps.clock(), relock=relock, rescue=rescue)
         if asked:
             await self._record(row, account, "asked", why)
         return await self._changed(account, row.id)
@@ -215,7 +203,8 @@ class Studio:
             self._reconciler.wake()
 
     async def stop_all(self, why: str) -> None:
-        """Stop every workspace, whoever it belongs to."""
+        """Stop every workspace, whoever it belongs to, and keep none ready any more."""
+        await self.spares.close()
         async with self._store.read() as session:
             rows = list(await session.scalars(select(WorkspaceRow).where(WorkspaceRow.desired == "running")))
         for row in rows:
@@ -223,8 +212,8 @@ class Studio:
         self._reconciler.wake()
 
     async def until_all_rest(self) -> None:
-        """Wait until no workspace runs or is on its way to."""
-        while any(phase not in ("stopped", "failed") for phase in await self.phases()):
+        """Wait until no workspace runs or is on its way to, and no spare is left."""
+        while any(phase not in ("stopped", "failed") for phase in await self.phases()) or await self.spares.there():
             await asyncio.sleep(_POLL)
 
     async def _stop(self, workspace_id: str, owner_id: str, run: str | None, why: str, kind: str = "asked") -> None:
@@ -315,6 +304,7 @@ class Studio:
         ]
         generations = self._steps.renewal.generations
         every, size = await asyncio.to_thread(generations.all), await asyncio.to_thread(generations.disk_usage)
+        uses += self.spares.uses(account)
         return machine.describe(self._steps.layout, limits, (len(every), size), tuple(uses))
 
     async def status(self, account: Account) -> Status:
@@ -366,7 +356,7 @@ class Studio:
         query = (
             select(WorkspaceRow, AccountRow)
             .join(AccountRow, AccountRow.id == WorkspaceRow.owner_id)
-            .where(AccountRow.name == label.owner, WorkspaceRow.name == label.workspace)
+            .where(AccountRow.name == label.owner, WorkspaceRow.name == label.workspace, WorkspaceRow.spare.is_(None))
         )
         async with self._store.read() as session:
             found = (await session.execute(query)).first()
@@ -386,7 +376,9 @@ class Studio:
 
     async def _row(self, account: Account, ref: str) -> WorkspaceRow:
         query = select(WorkspaceRow).where(
-            WorkspaceRow.owner_id == account.id, or_(WorkspaceRow.name == ref, WorkspaceRow.id == ref)
+            WorkspaceRow.owner_id == account.id,
+            WorkspaceRow.spare.is_(None),
+            or_(WorkspaceRow.name == ref, WorkspaceRow.id == ref),
         )
         async with self._store.read() as session:
             rows = list(await session.scalars(query))
@@ -410,6 +402,7 @@ class Studio:
             seen=seen,
             progress=self._steps.progress.get(row.id, ""),
             usage=self._usage.latest.get(row.id),
+            pool=self.spares.pool_of(row),
         )
 
     def _backend(self, row: WorkspaceRow) -> Backend:
@@ -427,9 +420,6 @@ def _pid_status(pid: int | None) -> PidStatus:
     return PidStatus(pid=pid, running=pid is not None)
 
 
-def _ask_to_run(row: WorkspaceRow, now: float, *, relock: bool, rescue: bool = False) -> None:
-    row.desired, row.run, row.reason, row.rescue = "running", new_run(), None, rescue
-    row.stages = [] if relock else [stage for stage in row.stages if stage["name"] in ("locked", "built")]
-    if relock:
-        row.relock, row.trouble = {}, None
-    row.phase, row.phase_since = "pending", now
+def _but_warm(document: Mapping[str, Any]) -> dict[str, Any]:
+    """What a workspace runs by: how many spares there are of it changes nothing for itself."""
+    return {key: value for key, value in document.items() if key != "warm"}

@@ -35,6 +35,13 @@ class Subject:
     pinned: int | None = None
     rescue: bool = False
     prepared: bool = False
+    spare: str | None = None
+    """The pool that it is a spare of."""
+
+    @property
+    def audience(self) -> str | None:
+        """The account that is told what happens to it; nobody where it is a spare."""
+        return self.owner_id if self.spare is None else None
 
     @property
     def tenant(self) -> Tenant:
@@ -62,13 +69,14 @@ def as_problem(error: Exception) -> Problem:
 
 
 async def load_subjects(store: Store) -> list[Subject]:
-    """All workspaces, as steps see them."""
+    """All workspaces, as steps see them; spares come last."""
+    query = (
+        select(WorkspaceRow, AccountRow.name)
+        .join(AccountRow, AccountRow.id == WorkspaceRow.owner_id)
+        .order_by(WorkspaceRow.spare.is_not(None))
+    )
     async with store.read() as session:
-        rows = (
-            await session.execute(
-                select(WorkspaceRow, AccountRow.name).join(AccountRow, AccountRow.id == WorkspaceRow.owner_id)
-            )
-        ).all()
+        rows = (await session.execute(query)).all()
     return [
         Subject(
             id=row.id,
@@ -86,12 +94,47 @@ async def load_subjects(store: Store) -> list[Subject]:
             pinned=row.pinned,
             rescue=row.rescue,
             prepared=row.prepared,
+            spare=row.spare,
         )
         for row, owner in rows
     ]
 
 
 async def count_phases(store: Store) -> dict[str, int]:
+    """How many workspaces are in each phase."""
+    query = select(WorkspaceRow.phase, func.count()).where(WorkspaceRow.spare.is_(None)).group_by(WorkspaceRow.phase)
     async with store.read() as session:
-        found = await session.execute(select(WorkspaceRow.phase, func.count()).group_by(WorkspaceRow.phase))
-        return dict(found.tuples().all())
+        return dict((await session.execute(query)).tuples().all())
+
+
+def new_row(owner_id: str, document: Resolved, backend: str, project: str, now: float, *, start: bool) -> WorkspaceRow:
+    """A workspace that has just been made, with an id of its own. `now` is Unix seconds."""
+    return WorkspaceRow(
+        id=secrets.token_hex(5),
+        owner_id=owner_id,
+        name=document.name,
+        project=project,
+        backend=backend,
+        document=document.model_dump(mode="json"),
+        created=now,
+        desired="running" if start else "stopped",
+        run=new_run(),
+        phase="pending" if start else "stopped",
+        phase_since=now,
+        reason=None,
+        started=None,
+        generation=None,
+        relock=None,
+        pinned=None,
+        stages=[],
+        notes=[],
+    )
+
+
+def ask_to_run(row: WorkspaceRow, now: float, *, relock: bool, rescue: bool = False) -> None:
+    """Want a new run of it, with `relock` in an environment that is looked at anew."""
+    row.desired, row.run, row.reason, row.rescue = "running", new_run(), None, rescue
+    row.stages = [] if relock else [stage for stage in row.stages if stage["name"] in ("locked", "built")]
+    if relock:
+        row.relock, row.trouble = {}, None
+    row.phase, row.phase_since = "pending", now

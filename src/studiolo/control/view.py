@@ -11,7 +11,7 @@ from studiolo.control.launch import app_url, wanted_tools
 from studiolo.control.tools import ToolInstaller
 from studiolo.layout import Layout
 from studiolo.names import Label
-from studiolo.resources import AppStatus, Reason, Stage, UsagePoint, Workspace
+from studiolo.resources import AppStatus, Pool, Reason, Stage, UsagePoint, Workspace
 from studiolo.spec.document import App, Resolved
 from studiolo.store.tables import WorkspaceRow
 
@@ -27,6 +27,7 @@ def show(
     seen: Observation | None,
     progress: str,
     usage: UsagePoint | None,
+    pool: Pool | None,
 ) -> Workspace:
     document = Resolved.model_validate(row.document)
     wanted = wanted_tools(document, kinds)
@@ -80,6 +81,7 @@ def show(
         created=datetime.fromtimestamp(row.created, UTC),
         started=datetime.fromtimestamp(row.started, UTC) if row.started is not None else None,
         usage=usage,
+        pool=pool,
     )
 
 

@@ -50,9 +50,10 @@ class Watcher:
     async def round(self) -> None:
         running = [subject for subject in await load_subjects(self._store) if subject.phase == "running"]
         await self._usage.sample(running)
-        self._watches = {subject.id: await self._look(subject) for subject in running}
+        used = [subject for subject in running if subject.spare is None]  # nobody has a spare yet
+        self._watches = {subject.id: await self._look(subject) for subject in used}
         now = asyncio.get_running_loop().time()
-        for subject in running:
+        for subject in used:
             watch = self._watches[subject.id]
             if idle.is_idle(watch, subject.document.idle.after, now):
                 await self._stop_idle(subject.id, subject.run, idle.explain(watch, now))

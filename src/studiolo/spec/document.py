@@ -33,6 +33,7 @@ from studiolo.spec.value import Type, Value, as_text, parse_value
 from studiolo.spec.wording import quoted
 
 NAMED, IN_PLACE = "<name>", "<block>"
+MOST_WARM = 20
 
 _VERSION = re.compile(r"3(?:\.[0-9]{1,2}){0,2}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -69,6 +70,13 @@ def _port(value: Any) -> int:
     if not 1024 <= port <= 65535:
         raise ValueError(f"{quoted(text)} is not a port that a program of yours may listen on; write 1024 to 65535")
     return port
+
+
+def _warm(value: Any) -> int:
+    text = as_text(value)
+    if not re.fullmatch(r"[0-9]{1,2}", text) or int(text) > MOST_WARM:
+        raise ValueError(f"{quoted(text)} is not a number of starts to keep ready; write 0 to {MOST_WARM}")
+    return int(text)
 
 
 def _requirement(text: str) -> str:
@@ -353,6 +361,26 @@ class Workspace(Document):
     setup: tuple[Text, ...] = Field(
         (), description="shell commands run once in a new workspace, in the repository, after its first start"
     )
+    warm: Annotated[int, BeforeValidator(_warm)] = Field(
+        0,
+        description="how many starts to keep ready for further workspaces made from this document",
+        json_schema_extra={"minimum": 0, "maximum": MOST_WARM},
+    )
+
+    @field_validator("warm")
+    @classmethod
+    def _apps_can_wait(cls, value: int, info: ValidationInfo) -> int:
+        # an app that failed its own check is told of there
+        apps: tuple[str | App, ...] = info.data.get("apps", ())
+        others = [
+            app if isinstance(app, str) else app.name for app in apps if isinstance(app, str) or app.kind != "command"
+        ]
+        if value and others:
+            raise ValueError(
+                f"starts are kept ready of apps of kind command only, and {others[0]} is none; "
+                "leave out `warm`, or list other apps"
+            )
+        return value
 
 
 class Blocks(Document):
@@ -377,3 +405,4 @@ class Resolved(Document):
     env: dict[str, str] = {}
     idle: Idle = Idle()
     setup: tuple[str, ...] = ()
+    warm: int = 0

@@ -63,6 +63,7 @@ def resolve(document: Workspace, blocks: Blocks, *, name: str | None, repository
         env=document.env,
         idle=document.idle,
         setup=document.setup,
+        warm=document.warm,
     )
 
 

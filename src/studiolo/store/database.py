@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from studiolo.problem import Problem, StudioloError
 from studiolo.process import ProgramFailed, run
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest migration. A test holds it against `migrations/versions`."""
 
 

@@ -80,6 +80,8 @@ class WorkspaceRow(Table):
     """Why the environment that was asked for last is not the one in use."""
     prepared: Mapped[bool] = mapped_column(default=False, server_default=false())
     """Its `setup` commands have been run."""
+    spare: Mapped[str | None] = mapped_column(default=None)
+    """The pool that it is a spare of: a start kept ready, which is nobody's until a workspace takes it over."""
 
 
 class LockRow(Table):
