@@ -1,1 +1,1 @@
-"""What Studiolo's own processes need with ten workspaces."""
+"""What Studiolo's own processes need with ten workspaces, and what one more workspace takes."""

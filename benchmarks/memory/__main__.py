@@ -1,20 +1,29 @@
-"""`python -m benchmarks.memory [--workspaces 10]`: resident memory of Studiolo's own processes with that many running.
+"""`python -m benchmarks.memory [--workspaces 10]`: resident memory of Studiolo's own processes with that many running,
+and what one more idle workspace adds to the memory of all processes.
 
-The workspaces run a `command` app that is nearly nothing, since their own memory is not what is asked; resident is
-what the kernel calls RSS, of each process with its children.
+For the first, the workspaces run a `command` app that is nearly nothing, since their own memory is not what is asked;
+resident is what the kernel calls RSS, of each process with its children. For the second, they run JupyterLab, whose
+page has been loaded once, at first without a kernel, then with one in which a cell has been run. What is summed is PSS,
+over everything that is Studiolo's, before and after each of them; one with a kernel is there from the start.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import statistics
 
 import psutil
 
 from benchmarks import installation
-from benchmarks.figures import Row, write
+from benchmarks.figures import Row, megabytes, write
+from benchmarks.installation import Door, Installation
+from benchmarks.kernel import notebook
+from benchmarks.memory import processes
 
 TARGET = 120
+WITHOUT, WITH = 35, 60
+_SETTLED = 5.0  # seconds until what has just been started is idle
 _APP = {
     "name": "files",
     "kind": "command",
@@ -26,30 +35,49 @@ _PARTS = {"control_plane": "control plane", "host_agent": "host agent", "edge": 
 
 async def measure(count: int) -> None:
     async with installation.running() as studiolo:
-        names = [f"memory-{number}" for number in range(count)]
-        for name in names:
-            document = {"name": name, "environment": "data-science", "apps": [_APP]}
-            (await studiolo.api.post("/workspaces", json={"document": document})).raise_for_status()
-        for name in names:
-            await studiolo.phase(name, "running", 300)
-            (await studiolo.api.post(f"/workspaces/{name}/tokens", json={})).raise_for_status()
-        # As in use: somebody looks at the list for a while.
-        for _ in range(200):
-            (await studiolo.api.get("/workspaces")).raise_for_status()
-        status = await studiolo.status()
-        used = {part: resident(status[part]["pid"]) for part in _PARTS}
+        used = await own(studiolo, count)
+        await studiolo.remove_all()
+        without, kernels = await added(studiolo, count)
+    both = [one + other for one, other in zip(without, kernels, strict=True)]
     rows = [
-        Row(
-            figure=f"resident memory with {count} workspaces: {words}",
-            ours=f"{used[part]:.0f} MB",
-            against="",
-            ratio="",
-            target=f"below {TARGET} MB" if part == "control_plane" else "",
-            met=part != "control_plane" or used[part] < TARGET,
-        )
-        for part, words in _PARTS.items()
+        *(
+            Row(
+                figure=f"resident memory with {count} workspaces: {words}",
+                ours=f"{used[part]:.0f} MB",
+                against="",
+                ratio="",
+                target=f"below {TARGET} MB" if part == "control_plane" else "",
+                met=part != "control_plane" or used[part] < TARGET,
+            )
+            for part, words in _PARTS.items()
+        ),
+        _more("JupyterLab", without, WITHOUT),
+        _more("JupyterLab and a kernel", both, WITH),
     ]
-    write("memory", rows, {part: [megabytes] for part, megabytes in used.items()})
+    parts = {part: [taken] for part, taken in used.items()}
+    write("memory", rows, {**parts, "without a kernel": without, "with a kernel": both})
+
+
+def _more(what: str, samples: list[float], target: float) -> Row:
+    median = statistics.median(samples)
+    figure = f"memory that one more idle workspace takes, {what}, {len(samples)} workspaces"
+    return Row(figure, megabytes(samples), "", "", f"at most {target} MB", median <= target)
+
+
+async def own(studiolo: Installation, count: int) -> dict[str, float]:
+    """Megabytes of each part of Studiolo."""
+    names = [f"memory-{number}" for number in range(count)]
+    for name in names:
+        document = {"name": name, "environment": "data-science", "apps": [_APP]}
+        (await studiolo.api.post("/workspaces", json={"document": document})).raise_for_status()
+    for name in names:
+        await studiolo.phase(name, "running", 300)
+        (await studiolo.api.post(f"/workspaces/{name}/tokens", json={})).raise_for_status()
+    # As in use: somebody looks at the list for a while.
+    for _ in range(200):
+        (await studiolo.api.get("/workspaces")).raise_for_status()
+    status = await studiolo.status()
+    return {part: resident(status[part]["pid"]) for part in _PARTS}
 
 
 def resident(pid: int) -> float:
@@ -59,6 +87,52 @@ def resident(pid: int) -> float:
     if process.name().startswith("nginx"):
         members += process.children(recursive=True)
     return float(sum(member.memory_info().rss for member in members)) / 1e6
+
+
+async def added(studiolo: Installation, count: int) -> tuple[list[float], list[float]]:
+    """Megabytes by which all together grow with each workspace, and then with the kernel in each."""
+    await _with_kernel(await _opened(studiolo, "first"))
+    before = await _settled()
+    doors, without, kernels = [], [], []
+    for number in range(count):
+        doors.append(await _opened(studiolo, f"more-{number}"))
+        after = await _settled()
+        without.append(after - before)
+        before = after
+    for door in doors:
+        await _with_kernel(door)
+        after = await _settled()
+        kernels.append(after - before)
+        before = after
+    await _tell(studiolo, f"more-{count - 1}")
+    return without, kernels
+
+
+async def _settled() -> float:
+    await asyncio.sleep(_SETTLED)
+    return processes.total()
+
+
+async def _opened(studiolo: Installation, name: str) -> Door:
+    await studiolo.create(name)
+    door = await studiolo.door(name)
+    await door.seconds()
+    return door
+
+
+async def _with_kernel(door: Door) -> None:
+    """Start a kernel, which stays."""
+    async with door.http() as http:
+        await notebook.run(door, await notebook.start(http, "python3"), "1 + 1")
+
+
+async def _tell(studiolo: Installation, name: str) -> None:
+    """What each process of the newest takes, to see where it goes."""
+    workspace = (await studiolo.api.get(f"/workspaces/{name}")).raise_for_status().json()
+    for pid in processes.workspace(workspace["id"]):
+        memory = processes.Memory.of(pid)
+        command = " ".join(psutil.Process(pid).cmdline())
+        print(f"of {name}: {memory.share:6.1f} MB, {memory.private:6.1f} MB private: {command[:120]}", flush=True)
 
 
 def main() -> None:

@@ -1,0 +1,1 @@
+"""From a link opened to JupyterLab usable in Chromium: of a stopped workspace, and of a running one."""

@@ -1,0 +1,1 @@
+"""Very many workspaces started at once."""

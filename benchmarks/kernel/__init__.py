@@ -1,0 +1,1 @@
+"""From run pressed to the first cell done, forked and not."""

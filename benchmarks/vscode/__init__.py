@@ -1,0 +1,1 @@
+"""VS Code through Studiolo, against its own program alone."""
