@@ -41,7 +41,7 @@ def of(generation: Generation, kind: Kind, name: str, home: Path | None, layout:
     if home is None:
         return Software(title, activation, (prefix,))
     try:
-        made = overlay.prepare(home, activation.interpreter, overlay.ensure_pip(layout.cache))
+        made = overlay.prepare(home, activation.interpreter, overlay.ensure_shared(layout.cache))
     except OSError:
         return Software(title, activation, (prefix,))  # a home that fills up right now: without what was installed
     entered = Activation((*made.path, *activation.path), {**activation.env, **made.env}, made.interpreter)

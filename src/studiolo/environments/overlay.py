@@ -8,8 +8,9 @@ lies on disk, so that it works over a virtual environment, a conda prefix and a 
     <home>/.studiolo/overlay/
       pyvenv.cfg  bin/python  bin/pip
       lib/python3.X/site-packages/   one per Python that the workspace has had; only the present one is active
-      lib/.../zz-studiolo.pth        leads to the generation's packages, then to pip
+      lib/.../zz-studiolo.pth        leads to the generation's packages, then to pip and what has kernels forked
       commands/                      the generation's own commands (pytest, ipython), run by the overlay's Python
+      kernel.json  share/jupyter/    the generation's kernels (overlay_kernels)
 """
 
 from __future__ import annotations
@@ -17,21 +18,25 @@ from __future__ import annotations
 import contextlib
 import csv
 import glob
+import hashlib
 import importlib.metadata
 import json
 import os
 import re
-import secrets
 import shlex
 import shutil
 import stat
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from email.parser import Parser
 from pathlib import Path
 
 from packaging.utils import canonicalize_name
+
+from studiolo import kernels
+from studiolo.environments import overlay_files as files
+from studiolo.environments import overlay_kernels
 
 FOLDER = Path(".studiolo/overlay")
 """Relative to the home."""
@@ -52,6 +57,11 @@ _PIP = """#!/bin/sh
 for word; do shift; [ "$word" = --user ] || set -- "$@" "$word"; done
 exec {python} -m pip "$@"
 """
+# `jupyter x` runs the `jupyter-x` beside itself first, which would be the generation's; like this it looks along PATH.
+_RUN = """#!/bin/sh
+[ "${{0##*/}}" != jupyter ] || exec {python} -m jupyter_core "$@"
+exec {python} {programs}/"${{0##*/}}" "$@"
+"""
 
 
 @dataclass(frozen=True)
@@ -62,6 +72,15 @@ class Overlay:
     interpreter: str
     path: tuple[str, ...]
     env: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Folders of packages that all overlays have in common."""
+
+    pip: Path
+    kernels: Path
+    """What a jupyter_client needs to have kernels forked."""
 
 
 @dataclass(frozen=True)
@@ -90,34 +109,50 @@ class _Base:
     packages: Path
 
 
-def prepare(home: Path, interpreter: str, pip: Path) -> Overlay:
+def prepare(home: Path, interpreter: str, shared: Shared) -> Overlay:
     """Make the overlay in `home` fit the generation of this interpreter, whatever was there before. Idempotent.
 
-    `pip` is what `ensure_pip` returned. Packages of another minor version of Python stay, but are not active. What is
-    no overlay (a file, a link that leads elsewhere) is moved aside, to `overlay.broken-<n>`. Raises `OSError` where
-    the home cannot be written, or the interpreter is none that has packages. Takes milliseconds; use a thread.
+    `shared` is what `ensure_shared` returned. Packages of another minor version of Python stay, but are not active.
+    What is no overlay (a file, a link that leads elsewhere) is moved aside, to `overlay.broken-<n>`. Raises `OSError`
+    where the home cannot be written, or the interpreter is none that has packages. Takes milliseconds; use a thread.
     """
     base = _base(Path(interpreter))
     folder = home / FOLDER
     with contextlib.suppress(NotADirectoryError, IsADirectoryError, FileExistsError):
-        return _prepare(folder, base, Path(interpreter), pip)
-    _set_aside(folder if _is_folder(folder.parent) else folder.parent)
-    return _prepare(folder, base, Path(interpreter), pip)
+        return _prepare(folder, base, Path(interpreter), shared)
+    files.set_aside(folder if files.is_folder(folder.parent) else folder.parent)
+    return _prepare(folder, base, Path(interpreter), shared)
 
 
-def ensure_pip(cache: Path) -> Path:
-    """A folder of `cache` with nothing but pip in it, shared by all overlays: a copy of Studiolo's own. Idempotent."""
-    found = importlib.metadata.distribution("pip")
-    target = cache / f"pip-{found.version}"
+def ensure_shared(cache: Path) -> Shared:
+    """What all overlays share, in folders of `cache` that are named after what they hold. Idempotent."""
+    pip = importlib.metadata.distribution("pip")
+    ours = kernels.files()
+    content = hashlib.sha256(json.dumps(ours).encode()).hexdigest()[:16]
+
+    def copy_pip(target: Path) -> None:
+        """Studiolo's own, and nothing but it."""
+        for name in ("pip", f"pip-{pip.version}.dist-info"):
+            shutil.copytree(str(pip.locate_file(name)), target / name, ignore=shutil.ignore_patterns("__pycache__"))
+
+    def write_ours(target: Path) -> None:
+        for name, text in ours.items():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            (target / name).write_text(text, encoding="utf-8")
+
+    cache.mkdir(parents=True, exist_ok=True)
+    return Shared(_ensure(cache / f"pip-{pip.version}", copy_pip), _ensure(cache / f"kernels-{content}", write_ours))
+
+
+def _ensure(target: Path, fill: Callable[[Path], None]) -> Path:
     if target.is_dir():
         return target
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache, prefix=".pip-", ignore_cleanup_errors=True) as scratch:
-        copy = Path(scratch, "pip")
-        for name in ("pip", f"pip-{found.version}.dist-info"):
-            shutil.copytree(str(found.locate_file(name)), copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".new-", ignore_cleanup_errors=True) as scratch:
+        fresh = Path(scratch, target.name)
+        fresh.mkdir()
+        fill(fresh)
         try:
-            copy.rename(target)
+            fresh.rename(target)
         except OSError:
             if not target.is_dir():  # else somebody else was faster
                 raise
@@ -127,15 +162,15 @@ def ensure_pip(cache: Path) -> Path:
 def packages(home: Path) -> tuple[OverlayPackage, ...]:
     """What the overlay has, by name. Reads what installers wrote down and runs nothing; what cannot be read is left
     out."""
-    present = _settings(_read(home / FOLDER / "pyvenv.cfg")).get("version", "")
+    present = _settings(files.read(home / FOLDER / "pyvenv.cfg")).get("version", "")
     found = []
     for record in _records(home):
-        head = Parser().parsestr(_read(record / "METADATA").partition("\n\n")[0], headersonly=True)
+        head = Parser().parsestr(files.read(record / "METADATA").partition("\n\n")[0], headersonly=True)
         name, version = head.get("Name"), head.get("Version")
         if not name or not version or not _NAME.fullmatch(name) or not _is_one_line(version):
             continue
         try:
-            direct = json.loads(_read(record / "direct_url.json") or "{}")
+            direct = json.loads(files.read(record / "direct_url.json") or "{}")
             origin, editable = str(direct.get("url", "")), bool(direct.get("dir_info", {}).get("editable"))
         except (ValueError, AttributeError, RecursionError):
             origin, editable = "", False
@@ -157,7 +192,7 @@ def remove(home: Path, names: Collection[str]) -> None:
         if canonicalize_name(record.name.partition("-")[0]) not in wanted:
             continue
         folders = set()
-        for row in _rows(_read(record / "RECORD", _RECORD_LIMIT)):
+        for row in _rows(files.read(record / "RECORD", _RECORD_LIMIT)):
             path = Path(os.path.normpath(record.parent / row[0])) if row and "\0" not in row[0] else root
             if not path.is_relative_to(root) or not _is_really_below(root, path.parent):
                 continue
@@ -199,7 +234,7 @@ def _records(home: Path) -> Iterator[Path]:
 def _is_really_below(root: Path, path: Path) -> bool:
     """Whether it is reached from `root` without a link."""
     return path.is_relative_to(root) and all(
-        _is_folder(each) for each in (path, *path.parents) if each.is_relative_to(root)
+        files.is_folder(each) for each in (path, *path.parents) if each.is_relative_to(root)
     )
 
 
@@ -219,7 +254,7 @@ def _remove_empty(folders: Collection[Path], keep: Collection[Path]) -> None:
 def _base(interpreter: Path) -> _Base:
     """What stands behind an interpreter, from the files around it. Raises `FileNotFoundError` where that is unclear."""
     prefix = interpreter.parents[1]
-    settings = _settings(_read(prefix / "pyvenv.cfg"))
+    settings = _settings(files.read(prefix / "pyvenv.cfg"))
     if "home" in settings:
         home = Path(settings["home"])
         version = re.match(r"3\.(\d{1,2})", settings.get("version_info") or settings.get("version", ""))
@@ -251,53 +286,63 @@ def _settings(text: str) -> dict[str, str]:
     return {key.strip().lower(): value.strip() for key, mark, value in lines if mark}
 
 
-def _prepare(folder: Path, base: _Base, interpreter: Path, pip: Path) -> Overlay:
+def _prepare(folder: Path, base: _Base, interpreter: Path, shared: Shared) -> Overlay:
     programs, commands = folder / "bin", folder / "commands"
     packages = folder / f"lib/python3.{base.minor}/site-packages"
     for each in (folder.parent, folder, programs, folder / "lib", packages.parent, packages):
-        _make_folder(each)
+        files.make_folder(each)
     python = programs / "python"
-    _link(base.program, python)
+    files.link(base.program, python)
     names = {"python3", f"python3.{base.minor}"}
     for old in programs.glob("python3*"):
         if old.name not in names and _VERSION.fullmatch(old.name) and old.is_symlink():
             old.unlink()
     for name in names:
-        _link(Path("python"), programs / name)
-    _link(Path("lib"), folder / "lib64")
+        files.link(Path("python"), programs / name)
+    files.link(Path("lib"), folder / "lib64")
+    forked = overlay_kernels.can_be_forked(base.packages)
     lines = (
         # Plain lines are folders to add; this one also heeds the .pth files in there.
         f"import site; site.addsitedir({str(base.packages)!r})",
-        str(pip),
+        str(shared.pip),
+        *((str(shared.kernels),) if forked else ()),
     )
-    _write(packages / _PTH, "".join(f"{line}\n" for line in lines))
+    files.write(packages / _PTH, "".join(f"{line}\n" for line in lines))
     for name in ("pip", "pip3"):
-        _write(programs / name, _PIP.format(python=shlex.quote(str(python))), 0o755)
+        files.write(programs / name, _PIP.format(python=shlex.quote(str(python))), 0o755)
+    before = Path(_settings(files.read(folder / "pyvenv.cfg")).get("generation", "")).parent
+    overlay_kernels.offer(folder, python, interpreter.parents[1], before, forked)
     # Last, as what is here makes it a virtual environment; but commands need not be listed again where it is the same.
     settings = (
         f"home = {base.home}\ninclude-system-site-packages = false\nversion = 3.{base.minor}\n"
         f"prompt = studiolo\ngeneration = {interpreter.parent}\n"
     )
-    if _read(folder / "pyvenv.cfg") != settings or not _is_folder(commands):
-        _write_commands(commands, interpreter.parent, python)
-        _write(folder / "pyvenv.cfg", settings)
+    if files.read(folder / "pyvenv.cfg") != settings or not files.is_folder(commands):
+        _write_commands(commands, interpreter.parent)
+    run = _RUN.format(python=shlex.quote(str(python)), programs=shlex.quote(str(interpreter.parent)))
+    files.write(commands / ".run", run, 0o755)
+    files.write(folder / "pyvenv.cfg", settings)
     return Overlay(
         folder,
         str(python),
         (str(programs), str(commands)),
-        {"VIRTUAL_ENV": str(folder), "VIRTUAL_ENV_PROMPT": "studiolo", "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
+        {
+            "VIRTUAL_ENV": str(folder),
+            "VIRTUAL_ENV_PROMPT": "studiolo",
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            # What `pip freeze` lists must be there elsewhere too.
+            "PIP_EXCLUDE": kernels.DISTRIBUTION,
+        },
     )
 
 
-def _write_commands(commands: Path, programs: Path, python: Path) -> None:
+def _write_commands(commands: Path, programs: Path) -> None:
     """The generation's Python scripts, under the overlay's Python: theirs would not see what has been installed."""
     if os.path.lexists(commands):
-        if not _is_folder(commands):
+        if not files.is_folder(commands):
             raise NotADirectoryError(str(commands))
         shutil.rmtree(commands)
     commands.mkdir()
-    runner = f'#!/bin/sh\nexec {shlex.quote(str(python))} {shlex.quote(str(programs))}/"${{0##*/}}" "$@"\n'
-    _write(commands / ".run", runner, 0o755)
     for entry in os.scandir(programs):
         if not _NOT_COMMANDS.fullmatch(entry.name) and not entry.name.startswith(".") and _is_script(Path(entry.path)):
             (commands / entry.name).symlink_to(".run")
@@ -314,64 +359,3 @@ def _is_script(path: Path) -> bool:
         return False
     through_sh = first.startswith(b"#!/bin/sh") and rest.startswith(b"'''exec'")
     return through_sh or (first.startswith(b"#!") and b"python" in first)
-
-
-def _make_folder(path: Path) -> None:
-    """Raises `NotADirectoryError` for anything else that is there, a link to a folder too."""
-    with contextlib.suppress(FileExistsError):
-        path.mkdir()
-    if not _is_folder(path):
-        raise NotADirectoryError(str(path))
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return stat.S_ISDIR(path.lstat().st_mode)
-    except OSError:
-        return False
-
-
-def _read(path: Path, limit: int = 1 << 16) -> str:
-    """The beginning of a file; empty where there is none."""
-    try:
-        # Without waiting for a named pipe's other end, and following no link.
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
-            return file.read(limit).decode(errors="replace")
-    except OSError:
-        return ""
-
-
-def _link(target: Path, path: Path) -> None:
-    """Make `path` a link, whatever file was there; never half."""
-    if path.is_symlink() and path.readlink() == target:
-        return
-    with _beside(path) as fresh:
-        fresh.symlink_to(target)
-        fresh.replace(path)
-
-
-def _write(path: Path, text: str, mode: int = 0o644) -> None:
-    """Make `path` a file, whatever file or link was there; never half, never through a link."""
-    if _read(path) == text:
-        return
-    with _beside(path) as fresh:
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "w") as file:
-            file.write(text)
-        fresh.replace(path)
-
-
-@contextlib.contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        yield fresh
-    finally:
-        fresh.unlink(missing_ok=True)
-
-
-def _set_aside(path: Path) -> None:
-    """Give it a name that says it is broken, so that nothing of the person's is lost."""
-    number = 1
-    while os.path.lexists(aside := path.with_name(f"{path.name}.broken-{number}")):
-        number += 1
-    path.rename(aside)
