@@ -79,6 +79,18 @@ class Process:
 
 
 @dataclass(frozen=True)
+class Beginning:
+    """What every start of an app has in common, so that it can be done once for all of them.
+
+    `python` is the interpreter with its own options, as the app's argv begins; `begin` are modules to import, or files
+    to run.
+    """
+
+    python: tuple[str, ...]
+    begin: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Activity:
     """Evidence of use. `busy`: something runs now. `last`: Unix time of the last sign of life, None if unknown."""
 
@@ -96,6 +108,10 @@ class AppKind(Protocol):
 
     def process(self, document: AppDocument, place: Place) -> Process:
         """How to start it. May look into the home and the folder, changes nothing."""
+        ...
+
+    def beginning(self, tools: Path | None) -> Beginning | None:
+        """What it begins with; None where it is not a Python program, or has no more than its own in common. Pure."""
         ...
 
     async def activity(self, socket: Path) -> Activity | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from studiolo.apps.app import Activity, Place, Process, Tools
+from studiolo.apps.app import Activity, Beginning, Place, Process, Tools
 from studiolo.spec.document import App
 
 
@@ -22,6 +22,9 @@ class Command:
             ready=document.ready,
             timeout=document.timeout,
         )
+
+    def beginning(self, tools: Path | None) -> Beginning | None:
+        return None
 
     async def activity(self, socket: Path) -> Activity | None:
         """Nothing is known of it: its CPU time and what goes through the edge must do."""

@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from studiolo import kernels
 from studiolo.apps import jupyterlab_start
-from studiolo.apps.app import Activity, Place, Process, Seed, Tools
+from studiolo.apps.app import Activity, Beginning, Place, Process, Seed, Tools
 from studiolo.apps.asking import as_time, get_json
 from studiolo.spec.document import App
 
 VERSION = "4.6.6"
+# About the server: another Jupyter that somebody starts is not to be configured like this one, nor to see its kernels.
+_ONLY_THE_SERVERS = ("JUPYTER_CONFIG_PATH", "JUPYTER_PATH")
 
 # Quiet at first sight; each of these is a default that the person's own settings override.
 _SETTINGS: dict[str, Any] = {
@@ -89,6 +92,7 @@ class JupyterLab:
                 _seed(config / "labconfig/default_setting_overrides.json", _SETTINGS),
                 _seed(config / "labconfig/page_config.json", self._page(document, place)),
                 *self._kernel(data, place),
+                *(Seed(place.state / "path" / path, text) for path, text in kernels.files().items()),
             ),
             ready="/api/status",
             timeout=document.timeout,
@@ -96,15 +100,18 @@ class JupyterLab:
 
     def _server_config(self, document: App, place: Place) -> dict[str, Any]:
         shell = "/bin/bash" if Path("/bin/bash").exists() else "/bin/sh"
+        without = [word for name in _ONLY_THE_SERVERS for word in ("-u", name)]
         return {
             "ServerApp": {
                 "quit_button": False,
-                # A login shell would read /etc/profile, which sets PATH anew on Debian. A Jupyter that somebody starts
-                # in a terminal is not to be configured like this one.
-                "terminado_settings": {"shell_command": ["/usr/bin/env", "-u", "JUPYTER_CONFIG_PATH", shell]},
+                # A login shell would read /etc/profile, which sets PATH anew on Debian.
+                "terminado_settings": {"shell_command": ["/usr/bin/env", *without, shell]},
                 "jpserver_extensions": {"jupyter_lsp": _wants_language_servers(document), "notebook_shim": False},
             },
             "KernelSpecManager": {"ensure_native_kernel": False},
+            # As the default, and not said in kernel.json: a foreign jupyter_client would hide such a kernel.
+            "KernelProvisionerFactory": {"default_provisioner_name": kernels.PROVISIONER},
+            "ForkingProvisioner": {"withheld": list(_ONLY_THE_SERVERS)},
             "LabApp": {
                 "default_url": _first_sight(place.folder),
                 "extension_manager": "readonly",
@@ -132,6 +139,10 @@ class JupyterLab:
             "metadata": {"debugger": True},
         }
         return (_seed(data / "kernels/python3/kernel.json", spec),)
+
+    def beginning(self, tools: Path | None) -> Beginning | None:
+        assert tools is not None, "JupyterLab is not run without its tools"
+        return Beginning((str(tools / "bin/python"), "-I"), (jupyterlab_start.__file__,))
 
     async def activity(self, socket: Path) -> Activity | None:
         answers = await get_json(socket, "/api/status", "/api/kernels?no_track_activity=1")

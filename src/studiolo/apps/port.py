@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from studiolo.apps import port_forwarder
-from studiolo.apps.app import Activity, Place, Process, Tools
+from studiolo.apps.app import Activity, Beginning, Place, Process, Tools
 from studiolo.daemon import python_module
 from studiolo.spec.document import App
 
@@ -26,6 +26,9 @@ class Port:
             ready=port_forwarder.READY,
             timeout=document.timeout,
         )
+
+    def beginning(self, tools: Path | None) -> Beginning | None:
+        return None
 
     async def activity(self, socket: Path) -> Activity | None:
         """Nothing is known of it: its CPU time and what goes through the edge must do."""

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from studiolo.apps.app import Activity, Place, Process, Seed, Tools
+from studiolo.apps.app import Activity, Beginning, Place, Process, Seed, Tools
 from studiolo.apps.asking import get_json
 from studiolo.spec.document import App
 
@@ -81,6 +81,9 @@ class VSCode:
             ready="/healthz",
             timeout=document.timeout,
         )
+
+    def beginning(self, tools: Path | None) -> Beginning | None:
+        return None
 
     async def activity(self, socket: Path) -> Activity | None:
         answers = await get_json(socket, "/healthz")

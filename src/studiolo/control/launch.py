@@ -10,6 +10,7 @@ from pathlib import Path
 
 from studiolo.apps.app import AppKind, Place, Process, Tools
 from studiolo.backends.backend import AppLaunch, Launch, Mount, SeedFile
+from studiolo.control import forking
 from studiolo.control.software import Software
 from studiolo.layout import Layout
 from studiolo.names import Label
@@ -50,6 +51,7 @@ def compose(room: Room, layout: Layout, kinds: Mapping[str, AppKind], origin: st
     home = layout.workspace_home(room.id)
     folder = room.folder or home
     env = variables(room, home, os.environ)
+    common, declared = common_variables(os.environ), room.document.env
     apps: list[AppLaunch] = []
     seeds: list[SeedFile] = []
     for app in room.document.apps:
@@ -70,6 +72,7 @@ def compose(room: Room, layout: Layout, kinds: Mapping[str, AppKind], origin: st
             environment=room.software.title,
         )
         process: Process = kinds[app.kind].process(app, place)
+        beginning = kinds[app.kind].beginning(place.tools)
         path = ":".join([*process.path, env["PATH"]])
         apps.append(
             AppLaunch(
@@ -80,9 +83,11 @@ def compose(room: Room, layout: Layout, kinds: Mapping[str, AppKind], origin: st
                 cwd=str(folder),
                 ready=process.ready,
                 timeout=process.timeout,
+                zygote=forking.for_app(beginning, common, declared, room.owner) if beginning is not None else None,
             )
         )
         seeds += [SeedFile(str(seed.path), seed.text, seed.keep) for seed in process.seeds]
+    base = room.software.base
     return Launch(
         id=room.id,
         run=room.run,
@@ -97,15 +102,14 @@ def compose(room: Room, layout: Layout, kinds: Mapping[str, AppKind], origin: st
         seeds=tuple(seeds),
         cpu=room.document.compute.cpu,
         memory=room.document.compute.memory,
+        kernels=forking.for_kernels(base, room.software.ahead, common, declared, room.owner) if base else None,
     )
 
 
 def variables(room: Room, home: Path, host: Mapping[str, str]) -> dict[str, str]:
     """The complete environment of a workspace's processes; the document's own variables win."""
-    passed = {name: value for name, value in host.items() if name in _PASSED or name.lower() in _PASSED_ANY_CASE}
     return {
-        "LANG": "C.UTF-8",
-        **passed,
+        **common_variables(host),
         "HOME": str(home),
         "USER": room.owner,
         "LOGNAME": room.owner,
@@ -114,6 +118,12 @@ def variables(room: Room, home: Path, host: Mapping[str, str]) -> dict[str, str]
         **room.document.env,
         "PATH": ":".join([*room.software.activation.path, room.document.env.get("PATH", _SYSTEM_PATH)]),
     }
+
+
+def common_variables(host: Mapping[str, str]) -> dict[str, str]:
+    """What every workspace's processes get of the host's environment."""
+    passed = {name: value for name, value in host.items() if name in _PASSED or name.lower() in _PASSED_ANY_CASE}
+    return {"LANG": "C.UTF-8", **passed, "PATH": _SYSTEM_PATH}
 
 
 def app_url(origin: str, label: Label) -> str:

@@ -161,7 +161,7 @@ class Renewal:
         begun = asyncio.get_running_loop().time()
         found = self.generations.find(lock.id)
         generation = found or await self._build(tenant, lock, report, indexes)
-        notes, broken = await self._examine(generation, asked.preload)
+        notes, broken = await self._examine(generation, asked.preload or ())
         line, entry = tenant.line, replace(entry, generation=generation.id)
         number = await self.lineage.record(line, entry, "bad" if broken else "good", broken)
         if tenant.template is not None:

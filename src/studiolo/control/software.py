@@ -4,8 +4,9 @@ least there is."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from studiolo.apps.app import AppKind
 from studiolo.control.tools import ToolInstaller
@@ -13,6 +14,7 @@ from studiolo.environments import overlay
 from studiolo.environments.generations import Generation
 from studiolo.environments.kind import Activation, Kind
 from studiolo.environments.kinds import ON_HOST
+from studiolo.environments.preload import proposed
 from studiolo.layout import Layout
 from studiolo.problem import Problem, StudioloError
 from studiolo.spec.document import App
@@ -25,11 +27,23 @@ class Software:
     activation: Activation
     prefixes: tuple[Path, ...]
     """Where its Python's packages keep shared files, what counts first in front."""
+    base: Activation | None = None
+    """How the generation alone is entered; None where kernels run in something else."""
+    ahead: tuple[str, ...] = ()
+    """The modules that are worth importing ahead of need."""
 
 
-def of(generation: Generation, kind: Kind, name: str, home: Path | None, layout: Layout) -> Software:
+def of(
+    generation: Generation,
+    kind: Kind,
+    name: str,
+    home: Path | None,
+    layout: Layout,
+    ahead: tuple[str, ...] = (),
+) -> Software:
     """The generation's, with the overlay in `home` on top (None: without). Makes the overlay where there is none.
 
+    `ahead` are modules worth importing ahead of need.
     Raises `StudioloError` where processes of the host cannot enter it.
     """
     refuse_off_host(generation)
@@ -38,14 +52,25 @@ def of(generation: Generation, kind: Kind, name: str, home: Path | None, layout:
     if activation.interpreter is None:
         return Software(title, activation, ())
     prefix = Path(activation.interpreter).parents[1]
+    alone = Software(title, activation, (prefix,), activation, ahead)
     if home is None:
-        return Software(title, activation, (prefix,))
+        return alone
     try:
         made = overlay.prepare(home, activation.interpreter, overlay.ensure_shared(layout.cache))
     except OSError:
-        return Software(title, activation, (prefix,))  # a home that fills up right now: without what was installed
+        return alone  # a home that fills up right now: without what was installed
     entered = Activation((*made.path, *activation.path), {**activation.env, **made.env}, made.interpreter)
-    return Software(title, entered, (made.folder, prefix))
+    return replace(alone, activation=entered, prefixes=(made.folder, prefix))
+
+
+def worth_importing(
+    generation: Generation, kind: Kind, preload: tuple[str, ...] | None, verdict: Mapping[str, Any] | None
+) -> tuple[str, ...]:
+    """The modules to import ahead: those of the document, or what is proposed; without what, by the verdict on the
+    generation, cannot be imported."""
+    wanted = proposed(kind.describe(generation.lock)) if preload is None else preload
+    failed = {module for module, why in (verdict or {}).get("preload", {}).items() if why}
+    return tuple(module for module in wanted if module not in failed)
 
 
 def refuse_off_host(generation: Generation) -> None:

@@ -192,7 +192,9 @@ class Environment(Document):
     )
     image: str | None = Field(None, description="an image's reference, such as python:3.12-slim, for kind image")
     indexes: tuple[Index, ...] = Field((), description="where packages come from, beside the machine's own index")
-    preload: tuple[Module, ...] = Field((), description="modules to import ahead; checked when it is built")
+    preload: tuple[Module, ...] | None = Field(
+        None, description="modules to import ahead, checked when it is built; left out: those of well-known packages"
+    )
 
     @field_validator("project", "file")
     @classmethod

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import ctypes
 import fcntl
 import hashlib
 import logging
@@ -22,13 +23,16 @@ from pathlib import Path
 
 from studiolo.backends.local import logs
 from studiolo.backends.local.cgroup import Hierarchy
+from studiolo.backends.local.launching import reap_orphans
 from studiolo.backends.local.record import Records
 from studiolo.backends.local.residents import Residents
 from studiolo.backends.local.service import Service
 from studiolo.backends.local.wire import LINE_LIMIT
+from studiolo.backends.local.zygotes import Zygotes
 from studiolo.daemon import write_pid_file
 from studiolo.layout import Layout
 
+_PR_SET_CHILD_SUBREAPER = 36
 _TEND = 1.0  # seconds between looks at logs and memory kills
 log = logging.getLogger("studiolo.agent")
 
@@ -77,7 +81,9 @@ def _listen(path: Path) -> socket.socket:
 
 
 async def _serve(layout: Layout, door: socket.socket, hierarchy: Hierarchy) -> None:
-    residents = Residents(Records(layout.run / "agent"), hierarchy)
+    _adopt_orphans()
+    zygotes = Zygotes(layout.run / "zygotes", hierarchy)
+    residents = Residents(Records(layout.run / "agent"), hierarchy, zygotes)
     adopted = residents.adopt()
     log.info("started, version %d of control groups, %d workspaces adopted", hierarchy.version, adopted)
     service = Service(residents, hierarchy)
@@ -86,14 +92,24 @@ async def _serve(layout: Layout, door: socket.socket, hierarchy: Hierarchy) -> N
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, over.set)
     own_log = layout.logs / "host-agent.log"
+    before: set[int] = set()
     while not over.is_set():
-        residents.tend()
+        await residents.tend()
+        before = reap_orphans(before)
         logs.rotate(own_log)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(over.wait(), _TEND)
+    await zygotes.close()
     hierarchy.tidy()
     log.info("ends; what runs goes on running")
     server.close()
+
+
+def _adopt_orphans() -> None:
+    """What zygotes fork becomes our own child once its parent has ended, so that its end is told to us, as is that of
+    what we start ourselves. What workspaces' programs leave behind comes to us as well."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 if __name__ == "__main__":

@@ -20,9 +20,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from studiolo.backends.backend import AppLaunch, AppObservation
+from studiolo.backends.backend import AppLaunch, AppObservation, Zygote
 from studiolo.backends.local import logs, procfs
-from studiolo.backends.local.launching import Ending, ended, spawn
+from studiolo.backends.local.launching import Ending, Gated, ended, spawn
 from studiolo.backends.local.probe import until_ready
 from studiolo.backends.local.record import AppRecord
 from studiolo.daemon import Identity, python_module
@@ -62,6 +62,12 @@ class Surroundings(Protocol):
 
     def spent(self, cpu_seconds: float) -> None:
         """A process has ended that used this much."""
+        ...
+
+    async def fork(
+        self, zygote: Zygote, argv: Sequence[str], env: Mapping[str, str], cwd: str, streams: tuple[int, int, int]
+    ) -> Gated | None:
+        """A child of a zygote that waits at its gate; None where there is none to be had."""
         ...
 
 
@@ -124,8 +130,14 @@ class App:
         Path(self.launch.socket).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         nothing = os.open(os.devnull, os.O_RDONLY)
         output = self._output()
+        env = {**env, **self._around.marks}
+        child = None
         try:
-            child = spawn(argv, {**env, **self._around.marks}, cwd, (nothing, output, output))
+            if role == "process" and self.launch.zygote is not None:
+                self.attempted.set()  # nobody else waits for a zygote that is being brought up
+                child = await self._around.fork(self.launch.zygote, argv, env, cwd, (nothing, output, output))
+            if child is None:
+                child = spawn(argv, env, cwd, (nothing, output, output))
         finally:
             os.close(nothing)
             os.close(output)

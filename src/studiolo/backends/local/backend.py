@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from studiolo import daemon
-from studiolo.backends.backend import Checkpoint, Features, Launch, LogLine, Observation, Output, Usage
+from studiolo.backends.backend import Checkpoint, Features, Launch, LogLine, Observation, Output, Usage, Zygote
 from studiolo.backends.local import logs as log_files
 from studiolo.backends.local.wire import LINE_LIMIT, VERSION, encode, error_from, observation_from, plain, receive
 from studiolo.layout import Layout
@@ -59,6 +59,10 @@ class LocalBackend:
 
     async def features(self) -> Features:
         return Features(**await self._ask({"op": "features"}))
+
+    async def warm(self, zygotes: Sequence[Zygote]) -> None:
+        if zygotes:
+            await self._ask({"op": "warm", "zygotes": [plain(zygote) for zygote in zygotes]})
 
     async def start(self, launch: Launch) -> AsyncIterator[Checkpoint]:
         async with _Call(self._layout, {"op": "start", "launch": plain(launch)}) as call:

@@ -105,6 +105,11 @@ class Group:
         if with_swap.exists():
             _write(with_swap, swap)
 
+    def leave_precedence(self) -> None:
+        """From now on it computes when nobody else wants to. Raises `OSError`."""
+        if (folder := self._of("cpu")) is not None:
+            _write(folder / ("cpu.weight" if self.version == 2 else "cpu.shares"), "1" if self.version == 2 else "2")
+
     def add(self, pid: int) -> None:
         """Put a process in; its future children are born there. Raises `OSError`."""
         for folder in set(self.folders.values()):

@@ -16,6 +16,7 @@ import signal
 import termios
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from studiolo.daemon import Identity
 
@@ -164,6 +165,26 @@ async def ended(process: Identity) -> Ending:
         return _reap(process.pid)
     finally:
         os.close(handle)
+
+
+def reap_orphans(before: set[int]) -> set[int]:
+    """Let go of children that have ended and were so already in `before`: nobody waits for them, as somebody would have
+    been told by now. Returns those that have ended just now."""
+    try:
+        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    except OSError:
+        return set()
+    ended_now = {int(pid) for pid in children if _is_zombie(pid)}
+    for pid in ended_now & before:
+        _reap(pid)
+    return ended_now - before
+
+
+def _is_zombie(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return False
 
 
 def _reap(pid: int) -> Ending:

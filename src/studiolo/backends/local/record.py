@@ -48,6 +48,14 @@ class AppRecord:
 
 
 @dataclass
+class KernelRecord:
+    """A kernel that was forked for one of the workspace's own programs, and that program: the kernel ends with it."""
+
+    process: Identity
+    asker: Identity
+
+
+@dataclass
 class Record:
     """One run of a workspace."""
 
@@ -62,6 +70,7 @@ class Record:
     oom_kills: int = 0
     """How many of its group's kills for want of memory have been reported."""
     notes: list[str] = field(default_factory=list)
+    kernels: list[KernelRecord] = field(default_factory=list)
     group_version: int = 0
     group_folders: dict[str, str] = field(default_factory=dict)
     """Its control group. Recorded, because where groups can be made depends on where the agent itself was started."""
@@ -125,7 +134,8 @@ def _record_from(data: dict[str, Any]) -> Record:
         name: AppRecord(**{**app, "process": _identity(app["process"]), "bridge": _identity(app["bridge"])})
         for name, app in data["apps"].items()
     }
-    return Record(**{**data, "launch": launch_from(data["launch"]), "apps": apps})
+    kernels = [KernelRecord(Identity(**kernel["process"]), Identity(**kernel["asker"])) for kernel in data["kernels"]]
+    return Record(**{**data, "launch": launch_from(data["launch"]), "apps": apps, "kernels": kernels})
 
 
 def _identity(data: dict[str, int] | None) -> Identity | None:

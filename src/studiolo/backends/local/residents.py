@@ -13,6 +13,7 @@ from studiolo.backends.local import procfs
 from studiolo.backends.local.cgroup import Hierarchy
 from studiolo.backends.local.record import Record, Records
 from studiolo.backends.local.workspace import Workspace
+from studiolo.backends.local.zygotes import GROUPS, Zygotes
 from studiolo.daemon import Identity
 from studiolo.problem import NotFound, Problem, StudioloError
 
@@ -21,19 +22,20 @@ log = logging.getLogger("studiolo.agent")
 
 
 class Residents:
-    def __init__(self, records: Records, hierarchy: Hierarchy) -> None:
+    def __init__(self, records: Records, hierarchy: Hierarchy, zygotes: Zygotes) -> None:
         self._records = records
         self._hierarchy = hierarchy
+        self.zygotes = zygotes
         self._workspaces: dict[str, Workspace] = {}
         self._background: set[asyncio.Task[None]] = set()
 
     def adopt(self) -> int:
         """Take over what the records say; returns how many. A start or a stop that was under way is carried on."""
         for record in self._records.load():
-            workspace = Workspace(record, self._records, self._hierarchy)
+            workspace = Workspace(record, self._records, self._hierarchy, self.zygotes)
             self._workspaces[record.launch.id] = workspace
             self._in_background(self._end(workspace) if workspace.stopping else self._go_on(workspace))
-        for unknown in self._hierarchy.workspaces() - self._workspaces.keys():
+        for unknown in self._hierarchy.workspaces() - self._workspaces.keys() - {*GROUPS}:
             self._in_background(self._clear(unknown))
         return len(self._workspaces)
 
@@ -45,7 +47,7 @@ class Residents:
                     yield checkpoint
                 return
             await self._stop(present, _REPLACED)
-        workspace = Workspace(Record.new(launch), self._records, self._hierarchy)
+        workspace = Workspace(Record.new(launch), self._records, self._hierarchy, self.zygotes)
         try:
             workspace.save()
         except OSError as error:
@@ -81,9 +83,10 @@ class Residents:
             )
         return workspace
 
-    def tend(self) -> None:
+    async def tend(self) -> None:
         for workspace in self._workspaces.values():
             workspace.tend()
+        await self.zygotes.tend()
 
     async def _stop(self, workspace: Workspace, grace: float) -> None:
         await workspace.stop(grace)

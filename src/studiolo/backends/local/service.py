@@ -13,7 +13,7 @@ from studiolo.backends.backend import Features
 from studiolo.backends.local.cgroup import Hierarchy
 from studiolo.backends.local.execution import execute
 from studiolo.backends.local.residents import Residents
-from studiolo.backends.local.wire import VERSION, encode, error_to, launch_from, plain, receive
+from studiolo.backends.local.wire import VERSION, encode, error_to, launch_from, plain, receive, zygote_from
 from studiolo.problem import Problem, StudioloError
 
 _LAST_WORDS = 5.0  # seconds
@@ -62,6 +62,11 @@ class Service:
             case "features":
                 hierarchy = self._hierarchy
                 return plain(Features(hierarchy.limits_cpu, hierarchy.limits_memory, hierarchy.explanation))
+            case "warm":
+                for zygote in map(zygote_from, request["zygotes"]):
+                    if zygote is not None:
+                        residents.zygotes.warm(zygote)
+                return None
             case "start":
                 async for checkpoint in residents.start(launch_from(request["launch"])):
                     writer.write(encode({"item": plain(checkpoint)}))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import time
@@ -15,31 +16,40 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from studiolo.backends.backend import Checkpoint, Launch, Observation, Usage
+from studiolo.backends.backend import Checkpoint, Launch, Observation, Usage, Zygote
 from studiolo.backends.local import home, logs, procfs
 from studiolo.backends.local.app import App
 from studiolo.backends.local.cgroup import Group, Hierarchy
+from studiolo.backends.local.kernels import VARIABLE, Kernels, socket_path
+from studiolo.backends.local.launching import Gated
 from studiolo.backends.local.record import AppRecord, Record, Records
+from studiolo.backends.local.zygotes import Zygotes
 from studiolo.daemon import Identity
 from studiolo.problem import Problem, Unavailable
 from studiolo.spec.quantity import format_size
 
 _STRAYS = 1.0  # seconds that what the apps left behind gets between SIGTERM and SIGKILL
 _STUCK = 30.0  # seconds after SIGKILL until a process is called stuck (in the kernel, on a dead network disk)
+_PATIENCE = 20.0  # seconds for a zygote that is being brought up: what it imports would have to be imported anyway
 _JUST_NOW = 2.0  # seconds for which a kill for want of memory explains the end of an app
 
 
 class Workspace:
-    def __init__(self, record: Record, records: Records, hierarchy: Hierarchy) -> None:
+    def __init__(self, record: Record, records: Records, hierarchy: Hierarchy, zygotes: Zygotes) -> None:
         self.record = record
         self.launch = record.launch
-        self.marks: Mapping[str, str] = procfs.marks(self.launch.id, self.launch.run)
+        self.marks: Mapping[str, str] = {
+            **procfs.marks(self.launch.id, self.launch.run),
+            **({VARIABLE: str(socket_path(self.launch))} if self.launch.kernels is not None else {}),
+        }
         self.home = self.launch.home
         self.log_folder = Path(self.launch.logs)
         self.executions: set[Identity] = set()
         """Session leaders of programs run by `exec`."""
         self._records = records
         self._hierarchy = hierarchy
+        self._zygotes = zygotes
+        self._kernels = Kernels(self, zygotes) if self.launch.kernels is not None else None
         self._apps = [App(app, record.apps[app.name], self) for app in self.launch.apps]
         self._supervisors: list[asyncio.Task[None]] = []
         self._ending: asyncio.Task[None] | None = None
@@ -65,6 +75,8 @@ class Workspace:
             self.save()
             yield Checkpoint("prepared", "home, files and limits are in place")
         if not self._supervisors and not self.stopping:
+            if self._kernels is not None:
+                self._kernels.open()
             self._supervisors = [asyncio.create_task(app.supervise()) for app in self._apps]
         for app in self._apps:
             await app.attempted.wait()
@@ -126,6 +138,16 @@ class Workspace:
     def spent(self, cpu_seconds: float) -> None:
         self.record.cpu_seconds += cpu_seconds
 
+    async def fork(
+        self, zygote: Zygote, argv: Sequence[str], env: Mapping[str, str], cwd: str, streams: tuple[int, int, int]
+    ) -> Gated | None:
+        content = os.memfd_create("request", os.MFD_CLOEXEC)
+        try:
+            os.write(content, json.dumps({"argv": argv, "env": env, "cwd": cwd}).encode())
+            return await self._zygotes.fork(zygote, streams, content, patience=_PATIENCE)
+        finally:
+            os.close(content)
+
     def out_of_memory(self) -> str:
         kills = self.group.oom_kills
         if kills > self.record.oom_kills:
@@ -138,10 +160,20 @@ class Workspace:
     # What the agent asks
 
     def tend(self) -> None:
-        """Once a second: rotate logs, look for kills by the kernel."""
+        """Once a second: rotate logs, look for kills by the kernel, keep what it may be forked from."""
         for app in self._apps:
             logs.rotate(app.log)
         self.out_of_memory()
+        if self.stopping:
+            return
+        zygotes = [app.launch.zygote for app in self._apps]
+        if any(app.record.state == "ready" for app in self._apps):
+            zygotes.append(self.launch.kernels)
+        for zygote in zygotes:
+            if zygote is not None:
+                self._zygotes.warm(zygote)
+        if self._kernels is not None:
+            self._kernels.tend()
 
     def observation(self) -> Observation:
         notes = list(self.record.notes)
@@ -154,6 +186,7 @@ class Workspace:
             apps=tuple(app.observation() for app in self._apps),
             stopping=self.stopping,
             notes=tuple(notes),
+            ahead=self._zygotes.ahead(self.launch.kernels) if self.launch.kernels is not None else None,
         )
 
     def usage(self) -> Usage:
@@ -172,7 +205,8 @@ class Workspace:
 
     def members(self) -> Mapping[int, procfs.Process]:
         """Its living processes."""
-        leaders = [*self.record.leaders, *self.executions]
+        kernels = (kernel.process for kernel in self.record.kernels)
+        leaders = [*self.record.leaders, *self.executions, *kernels]
         return procfs.members(self.launch.id, self.launch.run, leaders, self.group.pids)
 
     async def stop(self, grace: float) -> None:
@@ -194,6 +228,8 @@ class Workspace:
         for supervisor in self._supervisors:
             supervisor.cancel()
         await asyncio.gather(*self._supervisors, return_exceptions=True)
+        if self._kernels is not None:
+            self._kernels.close()
         for app in self._apps:
             app.attempted.set()
         leaders = [*self.record.leaders, *self.executions]
@@ -238,6 +274,8 @@ class Workspace:
             socket = Path(app.socket)
             with contextlib.suppress(OSError):
                 socket.unlink(missing_ok=True)
+                if self._kernels is not None:
+                    self._kernels.path.unlink(missing_ok=True)
                 socket.parent.rmdir()
         self._records.forget(self.launch.id)
 
