@@ -134,3 +134,15 @@ def test_an_extension_that_a_workspace_declares_gives_it_tools_of_its_own(instal
     assert "jupyterlab-execute-time" in installed.get(token, "/lab").text
     assert installed.get(installed.token("extended", "echo")).text == before
     assert until(lambda: not installed.workspace("extended").progress, 10) is True
+
+
+def test_what_is_kept_ready_has_the_clone_ahead(installed: Installation, git_server: str) -> None:
+    document = {"repository": git_server, "environment": {"packages": ["six"]}, "apps": [echo()], "warm": 1}
+    installed.make(document, name="one")
+    until(lambda: (pool := installed.workspace("one").pool) and pool.ready == 1, 120, "a spare")
+    two = installed.make(document, name="two")
+    assert (two.phase, [app.state for app in two.apps]) == ("running", ["ready"])
+    assert (Path(two.home) / "tides-2026" / "README.md").read_text() == "# Tides\n"
+    assert [note for note in two.notes if "`git pull` brings what is newer" in note]
+    for name in ("one", "two"):
+        installed.run("rm", name, "--purge", "--yes")

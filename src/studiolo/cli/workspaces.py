@@ -100,9 +100,20 @@ def show(name: Name, json: Json = False) -> None:
                 (f"app {app.name}", f"{app.state}  {app.url}" + (f"  {app.reason}" if app.reason else ""))
                 for app in found.apps
             ),
+            ("kept ready", _kept_ready(found)),
             *(("note", remark) for remark in found.notes),
         ]
     )
+
+
+def _kept_ready(workspace: Workspace) -> str:
+    from studiolo.spec.quantity import format_size
+
+    pool = workspace.pool
+    if pool is None:
+        return ""
+    memory = f", {format_size(pool.memory)} of memory" if pool.memory else ""
+    return f"{pool.ready} of {pool.wanted}{memory}" + (f": {pool.reason}" if pool.reason else "")
 
 
 @commands.command("open", epilog=examples("studiolo open analysis", "studiolo open analysis vscode --print"))

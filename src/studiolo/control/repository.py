@@ -12,6 +12,10 @@ from studiolo.process import ProgramFailed, run
 
 # Seconds. A clone that takes longer is stuck.
 _CLONE_TIMEOUT = 900.0
+_ASK_TIMEOUT = 20.0
+
+# A repository is data, not configuration: no hooks or filters of the host's, no prompts, HTTPS alone.
+_SAFELY = ("-c", "protocol.allow=never", "-c", "protocol.https.allow=always", "-c", "core.askPass=")
 
 
 def folder_of(repository: str | None, home: Path) -> Path | None:
@@ -51,12 +55,10 @@ async def ensure(repository: str | None, home: Path) -> Path | None:
     shutil.rmtree(draft, ignore_errors=True)
     try:
         await run(
-            # A repository is data, not configuration: no hooks or filters of the host's, no prompts, HTTPS alone.
-            ["git", "-c", "protocol.allow=never", "-c", "protocol.https.allow=always", "-c", "core.askPass=",
-             "clone", "--recurse-submodules", "--", repository, draft],
+            ["git", *_SAFELY, "clone", "--recurse-submodules", "--", repository, draft],
             env=_git_environment(home),
             timeout=_CLONE_TIMEOUT,
-        )  # fmt: skip
+        )
         draft.rename(folder)
     except ProgramFailed as error:
         cause = error.completed.last_lines if error.completed else error.problem.message
@@ -70,6 +72,31 @@ async def ensure(repository: str | None, home: Path) -> Path | None:
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return folder
+
+
+async def head_of(repository: str, home: Path) -> str | None:
+    """The commit that a clone made now would begin with; None where nobody says."""
+    return await _ask(["ls-remote", "--", repository, "HEAD"], home, home)
+
+
+async def head_in(folder: Path, home: Path) -> str | None:
+    """The commit that a clone is at; None where it has none."""
+    return await _ask(["rev-parse", "HEAD"], folder, home)
+
+
+async def _ask(words: list[str], folder: Path, home: Path) -> str | None:
+    try:
+        said = await run(
+            ["git", *_SAFELY, *words],
+            cwd=folder,
+            env=_git_environment(home),
+            timeout=_ASK_TIMEOUT,
+            stdout_only=True,
+            background=True,
+        )
+    except ProgramFailed:
+        return None
+    return said.output.split()[0] if said.output.strip() else None
 
 
 def _git_environment(home: Path) -> dict[str, str]:

@@ -32,9 +32,11 @@ from studiolo.store.tables import WorkspaceRow
 
 log = structlog.get_logger()
 
-# Seconds between two looks at the pools, and at whether the spares' environments are still what would be built.
+# Seconds between two looks at the pools, at whether spares have the environment that would be built now, and at
+# whether the repositories that they were cloned from have gone on.
 _EVERY = 2.0
 _CURRENT_EVERY = 60.0
+_HEAD_EVERY = 300.0
 # Bytes, until it is known what the document's workspaces really take.
 _LIKELY = 256 << 20
 
@@ -51,11 +53,17 @@ class Spares:
 
     async def run(self) -> None:
         """Until cancelled; the spares go on."""
-        looked = -_CURRENT_EVERY
+        checked = cloned = -_HEAD_EVERY
+        outdated: frozenset[str] = frozenset()
+        behind: frozenset[str] = frozenset()
         while True:
             try:
-                if (now := asyncio.get_running_loop().time()) - looked >= _CURRENT_EVERY:
-                    self._outdated, looked = await self._find_outdated(), now
+                now = asyncio.get_running_loop().time()
+                if now - checked >= _CURRENT_EVERY:
+                    outdated, checked = await self._find_outdated(), now
+                if now - cloned >= _HEAD_EVERY:
+                    behind, cloned = await self._find_behind(), now
+                self._outdated = outdated | behind
                 await self.keep()
             except Exception:
                 # One bad look must not end the loop: the next one sees the same world.
@@ -171,10 +179,27 @@ class Spares:
         seen = self._reconciler.seen.get(row.id)
         return seen is not None and seen.run == row.run and all(app.state == "ready" for app in seen.apps)
 
+    async def _running(self) -> list[Subject]:
+        subjects = await load_subjects(self._steps.store)
+        return [each for each in subjects if each.spare is not None and each.phase == "running"]
+
     async def _find_outdated(self) -> frozenset[str]:
-        spares = [each for each in await load_subjects(self._steps.store) if each.spare is not None]
-        running = [each for each in spares if each.phase == "running"]
-        return frozenset([each.id for each in running if not await self._is_current(each)])
+        return frozenset([each.id for each in await self._running() if not await self._is_current(each)])
+
+    async def _find_behind(self) -> frozenset[str]:
+        """Those whose clone is not what is cloned now. A repository that does not answer is taken to be as it was."""
+        heads: dict[str, str | None] = {}
+        found = set()
+        for spare in await self._running():
+            address, home = spare.document.repository, self._steps.layout.workspace_home(spare.id)
+            folder = repository.folder_of(address, home)
+            if address is None or folder is None:
+                continue
+            if address not in heads:
+                heads[address] = await repository.head_of(address, home)
+            if heads[address] is not None and await repository.head_in(folder, home) != heads[address]:
+                found.add(spare.id)
+        return frozenset(found)
 
     async def _is_current(self, spare: Subject) -> bool:
         folder = repository.folder_of(spare.document.repository, self._steps.layout.workspace_home(spare.id))

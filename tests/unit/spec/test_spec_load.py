@@ -302,7 +302,19 @@ _shaped = st.fixed_dictionaries(
             max_size=4,
         )
         | st.lists(st.dictionaries(st.sampled_from(["name", "kind", "command", "path", "x"]), _json), max_size=3)
-        for key in ("name", "params", "repository", "environment", "apps", "data", "compute", "env", "idle", "other")
+        for key in (
+            "name",
+            "params",
+            "repository",
+            "environment",
+            "apps",
+            "data",
+            "compute",
+            "env",
+            "idle",
+            "warm",
+            "other",
+        )
     },
 )
 
@@ -315,6 +327,23 @@ def test_any_data_is_a_document_or_a_list_of_problems(data: dict[str, Any], para
         assert all(problem.message and str(problem).isprintable() for problem in error.problems)  # noqa: PT017
     else:
         assert Workspace.model_validate(document.model_dump(mode="json")) == document
+
+
+def test_starts_are_kept_ready_of_commands_only_and_the_line_is_told() -> None:
+    command = "apps:\n  - {name: board, command: [board, '{port}']}\n"
+    assert load_workspace(f"{command}warm: 2\n", "studiolo.yaml", {}).document.warm == 2
+    wrong = {
+        "warm: 2\n": "1:1: warm: starts are kept ready of apps of kind command only, and jupyterlab is none; "
+        "leave out `warm`, or list other apps",
+        "apps: [{name: web, kind: port, port: 3000}]\nwarm: 1\n": "2:1: warm: starts are kept ready of apps of kind "
+        "command only, and web is none; leave out `warm`, or list other apps",
+        f"{command}warm: many\n": '3:1: warm: "many" is not a number of starts to keep ready; write 0 to 20',
+        f"{command}warm: 21\n": '3:1: warm: "21" is not a number of starts to keep ready; write 0 to 20',
+    }
+    for text, told in wrong.items():
+        with pytest.raises(WrongInput) as caught:
+            load_workspace(text, "studiolo.yaml", {})
+        assert [str(problem) for problem in caught.value.problems] == [f"studiolo.yaml:{told}"]
 
 
 @pytest.mark.parametrize(
