@@ -163,12 +163,14 @@ async def test_terminals_are_in_the_environment(lab: RunningApp) -> None:
     seen = ""
     path = f"ws://localhost/terminals/websocket/{name}"
     async with asyncio.timeout(60), unix_connect(str(lab.place.socket), path) as channel:
-        await channel.send(json.dumps(["stdin", "echo at=$(which python) config=[$JUPYTER_CONFIG_PATH] in=$(pwd)\r"]))
+        await channel.send(
+            json.dumps(["stdin", "echo at=$(which python) [$JUPYTER_CONFIG_PATH$JUPYTER_PATH] in=$(pwd)\r"])
+        )
         while "in=/" not in seen:
             kind, *rest = json.loads(await channel.recv())
             seen += rest[0] if kind == "stdout" else ""
     assert f"at={lab.place.interpreter}" in seen
-    assert "config=[]" in seen, "a Jupyter started in a terminal is not configured like this one"
+    assert "[]" in seen, "a Jupyter started in a terminal is not configured like this one"
     with lab.client() as client:
         client.delete(f"/api/terminals/{name}")
 

@@ -84,6 +84,19 @@ def test_jupyterlab_opens_at_the_notebook_or_the_readme(place: Place, files: lis
     assert first_sight(place) == opened
 
 
+def test_what_has_jupyterlabs_kernels_forked_lies_beside_its_start(place: Place) -> None:
+    process = KINDS["jupyterlab"].process(app("jupyterlab"), place)
+    config = seed(process, "jupyter_server_config.json")
+    packages = Path(process.argv[2]).parent / "path"
+    texts = {each.path: each.text for each in process.seeds}
+    (points,) = [text for path, text in texts.items() if path.name == "entry_points.txt"]
+    name, _, target = points.splitlines()[1].partition(" = ")
+    module, _, member = target.partition(":")
+    assert config["KernelProvisionerFactory"]["default_provisioner_name"] == name
+    assert f"class {member}(" in texts[packages / f"{module}.py"]
+    assert config[member]["withheld"] == ["JUPYTER_CONFIG_PATH", "JUPYTER_PATH"]
+
+
 def test_jupyterlab_starts_without_its_folder(place: Place) -> None:
     place.folder.rmdir()
     assert first_sight(place) == "/lab"
