@@ -173,7 +173,7 @@ class GenerationDetail(Generation):
     kernel: str = ""
     """`ok`, `none`, `failed`; empty where nobody looked."""
     preload: dict[str, str] = {}
-    """Modules to import ahead, each with why it cannot be imported; empty where it can."""
+    """Modules to import ahead, each with why it is left out; empty where it is not."""
     notes: tuple[str, ...] = ()
 
 

@@ -277,6 +277,9 @@ class FakeStudio:
     async def workspace(self, account: Account, ref: str) -> Workspace:
         return self.known(ref)
 
+    async def expect(self, account: Account, ref: str) -> None:
+        self.known(ref)
+
     async def create(self, account: Account, wish: WorkspaceCreate) -> Workspace:
         document = check_workspace(wish.document, wish.params)
         resolved = resolve(document, self._blocks(), name=wish.name, repository=wish.repository)

@@ -22,6 +22,7 @@ from studiolo.control.secrets import Secrets
 from studiolo.control.studio import Studio
 from studiolo.control.tools import ToolInstaller
 from studiolo.control.usage import UsageSampler
+from studiolo.control.warming import Warming
 from studiolo.edge.edge import Edge
 from studiolo.environments.generations import Generations
 from studiolo.environments.kind import Lock
@@ -62,7 +63,8 @@ async def studio(tmp_path: Path) -> AsyncIterator[tuple[Studio, Account]]:
         origin="http://localhost:8800",
         clock=lambda: 1000.0,
     )
-    made = Studio(steps, Reconciler(steps), UsageSampler(store, layout, {}, lambda: 1000.0), Edge(layout), lambda: None)
+    usage, warming = UsageSampler(store, layout, {}, lambda: 1000.0), Warming(steps, "ada", "local")
+    made = Studio(steps, Reconciler(steps), usage, Edge(layout), warming, lambda: None)
     workspace = await made.create(ada, WorkspaceCreate(name="room", start=False))
     lock = Lock("uv", "six==1\n", "3.11.7", "linux", {})
     await lineage.keep(lock, "0")

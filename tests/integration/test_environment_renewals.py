@@ -25,6 +25,7 @@ from studiolo.control.studio import Studio
 from studiolo.control.subject import Subject, load_subjects
 from studiolo.control.tools import ToolInstaller
 from studiolo.control.usage import UsageSampler
+from studiolo.control.warming import Warming
 from studiolo.edge.edge import Edge
 from studiolo.environments.generations import Generations
 from studiolo.environments.kind import Index, Lock, Report, Request
@@ -122,9 +123,8 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
         origin="http://localhost:8800",
         clock=lambda: 1000.0,
     )
-    studio = Studio(
-        steps, Reconciler(steps), UsageSampler(store, layout, {}, lambda: 1000.0), Edge(layout), lambda: None
-    )
+    usage, warming = UsageSampler(store, layout, {}, lambda: 1000.0), Warming(steps, "ada", "local")
+    studio = Studio(steps, Reconciler(steps), usage, Edge(layout), warming, lambda: None)
     yield Place(studio, steps, kind, ada)
     await store.close()
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,19 +19,17 @@ from packaging.utils import canonicalize_name
 
 from studiolo.apps.app import AppKind
 from studiolo.backends.backend import Backend, Observation
-from studiolo.control import forking, repository, setup, software
+from studiolo.control import repository, setup, software
 from studiolo.control.access import Access
 from studiolo.control.journal import Journal
-from studiolo.control.launch import Room, can_write, common_variables, compose, wanted_tools
+from studiolo.control.launch import Room, can_write, compose, wanted_tools
 from studiolo.control.queue import FairQueue
 from studiolo.control.renewal import Relock, Renewal, Renewed, in_words
 from studiolo.control.software import Software
 from studiolo.control.subject import Subject, as_problem, as_reason, new_run
 from studiolo.control.tools import ToolInstaller
 from studiolo.environments import overlay
-from studiolo.environments.generations import Generation
 from studiolo.environments.kind import Progress, Report
-from studiolo.environments.kinds import ON_HOST
 from studiolo.layout import Layout
 from studiolo.problem import Problem, StudioloError
 from studiolo.resources import Phase
@@ -353,32 +350,10 @@ class Steps:
         if generation is None:
             raise StudioloError(Problem("generation-missing", "its environment is gone", "studiolo restart"))
         kind = self.renewal.kinds[generation.kind]
-        ahead = self._ahead(subject, generation)
+        verdict = self.renewal.generations.verdict(generation.id)
+        ahead = software.worth_importing(generation, kind, subject.document.environment.preload, verdict)
         place = None if full else home
         return await asyncio.to_thread(software.of, generation, kind, subject.name, place, self.layout, ahead)
-
-    def _ahead(self, subject: Subject, generation: Generation) -> tuple[str, ...]:
-        kind, verdict = self.renewal.kinds[generation.kind], self.renewal.generations.verdict(generation.id)
-        return software.worth_importing(generation, kind, subject.document.environment.preload, verdict)
-
-    async def warm(self, subject: Subject) -> None:
-        """It will probably be started soon: have what its apps and kernels are forked from ready."""
-        common = common_variables(os.environ)
-        zygotes = []
-        for app in subject.document.apps:
-            kind = self.apps[app.kind]
-            tools = kind.tools(app)
-            found = await self.tools.find(tools) if tools is not None else None
-            beginning = kind.beginning(found.folder if found is not None else None) if tools is None or found else None
-            if beginning is not None:
-                zygotes.append(forking.for_app(beginning, common, subject.document.env, subject.owner))
-        generation = self.renewal.generations.find(subject.generation or "")
-        if generation is not None and generation.kind in ON_HOST:
-            base = self.renewal.kinds[generation.kind].activate(generation.lock, generation.folder)
-            ahead = self._ahead(subject, generation)
-            kernels = forking.for_kernels(base, ahead, common, subject.document.env, subject.owner)
-            zygotes += [kernels] if kernels is not None else []
-        await self.backends[subject.backend].warm(zygotes)
 
     async def _observe(self, subject: Subject) -> Observation | None:
         for seen in await self.backends[subject.backend].observe():

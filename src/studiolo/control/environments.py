@@ -16,6 +16,7 @@ from typing import get_args
 from packaging.utils import canonicalize_name
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from studiolo.backends.backend import Observation
 from studiolo.control.access import Account
 from studiolo.control.adoption import adopt
 from studiolo.control.carry_out import Steps
@@ -44,18 +45,21 @@ from studiolo.store.tables import NumberedGenerationRow, WorkspaceRow
 
 _POLL = 0.2
 
+Observed = Callable[[str], Observation | None]
 Find = Callable[[Account, str], Awaitable[WorkspaceRow]]
 
 
 class Environments:
-    def __init__(self, steps: Steps, wake: Callable[[], None], find: Find) -> None:
-        """`find` gives an account's workspace by id or name, or raises `NotFound`."""
+    def __init__(self, steps: Steps, wake: Callable[[], None], find: Find, observed: Observed) -> None:
+        """`find` gives an account's workspace by id or name, or raises `NotFound`; `observed` what the backend says of
+        one, by id, where it runs."""
         self._steps = steps
         self._renewal = steps.renewal
         self._lineage = steps.renewal.lineage
         self._generations = steps.renewal.generations
         self._wake = wake
         self._find = find
+        self._observed = observed
 
     # Looking
 
@@ -74,14 +78,21 @@ class Environments:
         found = await self._numbered(row, number)
         lock = await self._lock(found)
         verdict = self._generations.verdict(found.generation) or {}
+        ahead = self._ahead(row) if found.generation == row.generation else {}
         return GenerationDetail(
             **(await self._show(found, row)).model_dump(),
             contents=tuple(_package(each) for each in await self._packages(lock)),
             exports=self._renewal.kinds[lock.kind].exports,
             kernel=str(verdict.get("kernel", "")),
-            preload=dict(verdict.get("preload", {})),
+            preload={**ahead, **verdict.get("preload", {})},
             notes=tuple(str(note) for note in lock.facts.get("notes", ())),
         )
+
+    def _ahead(self, row: WorkspaceRow) -> dict[str, str]:
+        """What is imported ahead for its kernels as it runs now, each with why it is left out."""
+        seen = self._observed(row.id)
+        ahead = seen.ahead if seen is not None else None
+        return {**dict.fromkeys(ahead.modules, ""), **ahead.left_out} if ahead is not None else {}
 
     async def compare(
         self, account: Account, ref: str, before: int | None = None, after: int | None = None

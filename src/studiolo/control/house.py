@@ -25,6 +25,7 @@ from studiolo.control.secrets import Secrets
 from studiolo.control.studio import DEFAULT_BACKEND, Studio
 from studiolo.control.tools import ToolInstaller, default_tools
 from studiolo.control.usage import UsageSampler
+from studiolo.control.warming import Warming
 from studiolo.control.watch import Watcher
 from studiolo.edge.edge import Edge
 from studiolo.environments.generations import Generations
@@ -112,7 +113,8 @@ async def open_house(layout: Layout, port: int, report: Callable[[str], None]) -
         reconciler = Reconciler(steps)
         usage = UsageSampler(store, layout, backends, clock)
         edge = Edge(layout)
-        studio = Studio(steps, reconciler, usage, edge, backend.agent_pid)
+        warming = Warming(steps, owner.name, DEFAULT_BACKEND)
+        studio = Studio(steps, reconciler, usage, edge, warming, backend.agent_pid)
         watcher = Watcher(store, layout, APPS, usage, studio.stop_idle)
         report("starting the edge")
         await edge.ensure(port)
@@ -127,6 +129,7 @@ async def open_house(layout: Layout, port: int, report: Callable[[str], None]) -
             asyncio.create_task(reconciler.run(), name="reconcile"),
             asyncio.create_task(watcher.run(), name="watch"),
             asyncio.create_task(studio.spares.run(), name="spares"),
+            asyncio.create_task(warming.run(), name="warm"),
             asyncio.create_task(_keep_edge(edge, port), name="edge"),
         ]
         try:

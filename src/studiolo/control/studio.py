@@ -26,6 +26,7 @@ from studiolo.control.spares import Spares
 from studiolo.control.subject import ask_to_run, count_phases, new_row
 from studiolo.control.usage import UsageSampler
 from studiolo.control.view import show
+from studiolo.control.warming import Warming
 from studiolo.daemon import read_pid_file
 from studiolo.edge.edge import Edge
 from studiolo.names import LABEL_LENGTH, Label
@@ -56,7 +57,13 @@ _POLL = 0.1
 
 class Studio:
     def __init__(
-        self, steps: Steps, reconciler: Reconciler, usage: UsageSampler, edge: Edge, agent_pid: Callable[[], int | None]
+        self,
+        steps: Steps,
+        reconciler: Reconciler,
+        usage: UsageSampler,
+        edge: Edge,
+        warming: Warming,
+        agent_pid: Callable[[], int | None],
     ) -> None:
         self._steps = steps
         self._store = steps.store
@@ -66,10 +73,11 @@ class Studio:
         self._edge = edge
         self._agent_pid = agent_pid
         self._library = Library(steps.store)
-        self.environments = Environments(steps, reconciler.wake, self._row)
+        self.environments = Environments(steps, reconciler.wake, self._row, lambda id: reconciler.seen.get(id))
         """What may be asked of workspaces' environments."""
         self.secrets = steps.renewal.secrets
         self.spares = Spares(steps, reconciler, usage)
+        self._warming = warming
 
     @property
     def access(self) -> Access:
@@ -136,6 +144,12 @@ class Studio:
     async def workspace(self, account: Account, ref: str) -> Workspace:
         """By id or name. Raises `NotFound`, also for what belongs to somebody else."""
         return self._show(await self._row(account, ref), account)
+
+    async def expect(self, account: Account, ref: str) -> None:
+        """Somebody looks at a workspace that rests, so it will probably be started soon."""
+        row = await self._row(account, ref)
+        if row.desired == "stopped":
+            self._warming.expect(Resolved.model_validate(row.document), row.generation, account.name, row.backend)
 
     async def observe(self) -> dict[str, Observation]:
         """What runs right now, by workspace id, for who cannot wait for the control loop. Raises `Unavailable`."""

@@ -73,6 +73,7 @@ def router(studio: Studio, signed_in: Callable[..., Any]) -> APIRouter:
     @pages.get("/workspaces/{name}")
     async def overview(request: Request, name: str, account: Account = Depends(signed_in)) -> Response:
         workspace = await studio.workspace(account, name)
+        await studio.expect(account, workspace.id)
         points, events = await asyncio.gather(
             studio.usage(account, workspace.id), studio.history(account, workspace.id, 0, HISTORY)
         )
