@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.figures import RESULTS, Row
 
-SCRIPTS = ("start", "environments", "edge", "memory", "cli")
+SCRIPTS = ("start", "kernel", "browser", "cold", "crowd", "vscode", "memory", "environments", "edge", "cli")
 PAGE = Path(__file__).with_name("README.md")
 BEGIN, END = "<!-- table: begin -->\n", "<!-- table: end -->\n"
 

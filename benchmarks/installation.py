@@ -141,8 +141,8 @@ async def running() -> AsyncIterator[Installation]:
     """Up with no workspace and all tools installed; down at the end."""
     port = free_port()
     studiolo("down", "--yes")  # one that was left by a run that was killed
-    _up(port)
     try:
+        _up(port)
         status = json.loads(studiolo("status", "--json"))
         token = (HOME / "token").read_text().strip()
         headers = {"Authorization": f"Bearer {token}", "Host": f"localhost:{port}"}
