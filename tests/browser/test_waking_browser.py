@@ -129,7 +129,7 @@ def test_a_slow_start_shows_its_stages_and_then_the_app(installed: Installation,
     for width in (1280, 390):
         for scheme in ("light", "dark"):
             page.set_viewport_size({"width": width, "height": 860})
-            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]  # a literal
+            page.emulate_media(color_scheme=scheme)
             page.screenshot(path=SHOTS / f"waking-real-{width}-{scheme}.png")
     held(installed).unlink()
     expect(page.get_by_role("heading", name="The app itself")).to_be_visible(timeout=30_000)

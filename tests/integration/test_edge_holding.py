@@ -202,7 +202,8 @@ async def test_who_has_no_key_is_answered_before_a_body_is_read(site: Site) -> N
     writer.write(f"POST / HTTP/1.1\r\nHost: {site.host()}\r\nContent-Length: 900000000\r\n\r\n".encode())
     answer = await receive(reader)
     assert (answer.status, answer.seen["code"]) == (401, "no-grant")
-    assert site.control.requests == site.control.asked == []
+    assert site.control.requests == []
+    assert site.control.asked == []
     writer.close()
 
 

@@ -18,7 +18,7 @@ from studiolo.backends.backend import Observation
 from studiolo.control import waking
 from studiolo.control.access import Account
 from studiolo.control.studio import Studio
-from studiolo.problem import NotFound, Problem, StudioloError
+from studiolo.problem import Conflict, NotFound, Problem, StudioloError
 from studiolo.resources import Workspace
 
 log = structlog.get_logger()
@@ -27,10 +27,11 @@ PER_WORKSPACE = 64
 IN_ALL = 512
 """Requests held at once."""
 
-# Seconds between looks at the backend while somebody waits; and at most this share of the time is spent on them.
+# Seconds between looks at the backend while an app that somebody waits for is starting; and at most this share of the
+# time is spent on them. Otherwise, and after a look that failed, they may take longer.
 _EVERY = 0.01
 _SHARE = 0.2
-_UNKNOWN = 0.25  # seconds until the next look after one that failed
+_SELDOM = 0.25
 # Seconds in which the host agent has noticed that an app is gone which somebody could not reach.
 _NOTICED = 0.25
 
@@ -40,6 +41,7 @@ class Holding:
         self._studio = studio
         self._vigils: dict[str, _Vigil] = {}
         self._looking: asyncio.Task[None] | None = None
+        self._sooner = asyncio.Event()
 
     async def hold(
         self, account: Account, workspace: Workspace, app: str, what: waking.Intent, *, lost: bool = False
@@ -62,7 +64,8 @@ class Holding:
                 news, found = vigil.news, vigil.answer(what, app)
                 if isinstance(found, waking.Wake):
                     why = "its link was opened" if what == "opens" else f"{app} was used"
-                    await self._studio.wake(account, workspace.id, why)
+                    with contextlib.suppress(Conflict, NotFound):  # it is being deleted
+                        await self._studio.wake(account, workspace.id, why)
                     await vigil.look()
                 elif isinstance(found, waking.Wait):
                     try:
@@ -78,7 +81,7 @@ class Holding:
         """Have the workspace watched for as long as somebody waits for it."""
         vigil = self._vigils.get(workspace.id)
         if vigil is None:
-            vigil = self._vigils[workspace.id] = _Vigil(self._studio, account, workspace.id)
+            vigil = self._vigils[workspace.id] = _Vigil(self._studio, account, workspace.id, self._sooner)
         vigil.held += 1
         if self._looking is None:
             self._looking = asyncio.create_task(self._look(), name="waking")
@@ -97,36 +100,46 @@ class Holding:
         """Show each vigil what runs of its workspace, again and again."""
         loop = asyncio.get_running_loop()
         while True:
-            begun, pause = loop.time(), _EVERY
-            try:
+            begun = loop.time()
+            self._sooner.clear()
+            with contextlib.suppress(StudioloError):  # the host agent is being brought up again
                 seen = await self._studio.observe()
                 for workspace_id, vigil in self._vigils.items():
                     vigil.see(seen.get(workspace_id))
-            except StudioloError:  # the host agent is being brought up again
-                pause = _UNKNOWN
-            await asyncio.sleep(max(pause, (loop.time() - begun) * (1 - _SHARE) / _SHARE))
+            await asyncio.sleep(max(_EVERY, (loop.time() - begun) * (1 - _SHARE) / _SHARE))
+            if not any(vigil.starting for vigil in self._vigils.values()):
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._sooner.wait(), _SELDOM)
 
 
 class _Vigil:
     """One workspace that somebody waits for, as it was at the last look."""
 
-    def __init__(self, studio: Studio, account: Account, workspace_id: str) -> None:
+    def __init__(self, studio: Studio, account: Account, workspace_id: str, sooner: asyncio.Event) -> None:
+        """Sets `sooner` when its apps are about to answer."""
         self.held = 0
         self.workspace: Workspace | None = None
         self.news: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._studio = studio
         self._account = account
         self._id = workspace_id
+        self._sooner = sooner
         self._seen: Observation | None = None
         self._looked = False
         self._gone = False
         self._poked = asyncio.Event()
+        self._one = asyncio.Lock()
         self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._follow())]
 
     def answer(self, what: waking.Intent, app: str) -> waking.Answer:
         if self._gone:
             return waking.Refuse(Problem("deleted", "this workspace is deleted"), status=404)
         return waking.answer(what, self.workspace, app) if self.workspace is not None else waking.Wait()
+
+    @property
+    def starting(self) -> bool:
+        """Whether an app of it may answer at any moment. What is being built or waits its turn will not."""
+        return self.workspace is None or self.workspace.phase in ("starting", "running")
 
     def see(self, seen: Observation | None) -> None:
         """This runs of it now."""
@@ -135,10 +148,13 @@ class _Vigil:
             self._poked.set()
 
     async def look(self) -> None:
-        try:
-            self.workspace = await self._studio.as_observed(self._account, self._id, self._seen)
-        except NotFound:
-            self._gone = True
+        async with self._one:  # or an earlier look could come after a later one
+            try:
+                self.workspace = await self._studio.as_observed(self._account, self._id, self._seen)
+            except NotFound:
+                self._gone = True
+        if self.starting:
+            self._sooner.set()
         heard, self.news = self.news, asyncio.get_running_loop().create_future()
         heard.set_result(None)
 
@@ -161,4 +177,4 @@ class _Vigil:
                 await self.look()
             except Exception:
                 log.exception("looking at a workspace that is waited for failed", id=self._id)
-                await asyncio.sleep(_UNKNOWN)
+                await asyncio.sleep(_SELDOM)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -211,6 +212,23 @@ def test_so_many_wait_and_no_more(installed: Installation, asleep: Token) -> Non
         assert "The page opens by itself" in page.text
         let_go(installed)
         assert sorted(each.result().status_code for each in waiting) == [200] * 64 + [503] * 6
+
+
+def test_who_opens_one_of_many_sees_its_place_in_the_queue(installed: Installation) -> None:
+    names = [f"crowd-{number}" for number in range(max(2, os.cpu_count() or 2) + 1)]
+    for name in names:
+        installed.make({**DOCUMENT, "name": name}, start=False)
+        (installed.layout.workspace_home(installed.workspace(name).id)).mkdir(parents=True, exist_ok=True)
+        hold(installed, name)
+        assert installed.get(installed.token(name), headers=OPENS).status_code == 503
+    last = installed.token(names[-1])
+    until(lambda: "number 1 in the queue" in installed.get(last, headers=OPENS).text, 60, "its place")
+    for name in names:
+        let_go(installed, name)
+    with wide(last) as client:
+        assert client.get("/").status_code == 200
+    for name in names:
+        installed.run("rm", "--purge", "--yes", name)
 
 
 def test_it_stops_and_starts_again_for_who_comes_meanwhile(installed: Installation) -> None:
