@@ -47,6 +47,9 @@ class Spares:
         self._reconciler = reconciler
         self._usage = usage
         self._outdated: frozenset[str] = frozenset()
+        """Those whose environment is not what would be built now."""
+        self._behind: frozenset[str] = frozenset()
+        """Those whose repository has gone on."""
         self._pools: dict[str, Pool] = {}
         self._kept: Sequence[WorkspaceRow] = ()
         self._closed = False
@@ -54,16 +57,13 @@ class Spares:
     async def run(self) -> None:
         """Until cancelled; the spares go on."""
         checked = cloned = -_HEAD_EVERY
-        outdated: frozenset[str] = frozenset()
-        behind: frozenset[str] = frozenset()
         while True:
             try:
                 now = asyncio.get_running_loop().time()
                 if now - checked >= _CURRENT_EVERY:
-                    outdated, checked = await self._find_outdated(), now
+                    self._outdated, checked = await self._find_outdated(), now
                 if now - cloned >= _HEAD_EVERY:
-                    behind, cloned = await self._find_behind(), now
-                self._outdated = outdated | behind
+                    self._behind, cloned = await self._find_behind(), now
                 await self.keep()
             except Exception:
                 # One bad look must not end the loop: the next one sees the same world.
@@ -111,6 +111,7 @@ class Spares:
             return []
         subjects = [each for each in await load_subjects(self._steps.store) if each.id in answering]
         current = {each.id for each in subjects if await self._is_current(each)}
+        self._outdated |= answering - current
         return [row.id for row in rows if row.id in current]
 
     async def take(
@@ -214,7 +215,7 @@ class Spares:
             state = "failed"
         elif row.phase == "running":
             state = "ready"
-        return Spare(row.id, row.spare, state, row.created, row.phase_since, row.id in self._outdated)
+        return Spare(row.id, row.spare, state, row.created, row.phase_since, row.id in self._outdated | self._behind)
 
     def _likely(self, name: str, example: WorkspaceRow, spares: Sequence[WorkspaceRow]) -> int:
         """What one more will take: as much as the largest there is."""
