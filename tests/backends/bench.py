@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from studiolo.backends.backend import AppLaunch, AppObservation, Backend, Launch, Observation
+from studiolo.backends.backend import AppLaunch, AppObservation, Backend, Launch, Observation, Zygote
 from studiolo.backends.local import procfs
 from studiolo.daemon import Identity
 from studiolo.layout import Layout
@@ -28,6 +28,8 @@ ENV = {"PATH": "/usr/bin:/bin", "GREETING": "hello {world}"}
 class Bench:
     backend: Backend
     layout: Layout
+    forked: bool = False
+    """Apps are forked from a zygote."""
     started: set[tuple[str, str]] = field(default_factory=set)
     """(id, run) of all launches, so that the end of a test can look for what is left."""
 
@@ -49,7 +51,8 @@ class Bench:
         """The small server; `words` are its options."""
         socket = str(self.layout.app_sockets(id) / f"{name}.sock")
         where = ("--port", "{port}") if port else ("--socket", socket)
-        given = {"env": ENV, "cwd": str(self.layout.workspace_home(id)), "timeout": PATIENCE}
+        zygote = Zygote((sys.executable,), {"PATH": ENV["PATH"]}, ("json",), owner="ada") if self.forked else None
+        given = {"env": ENV, "cwd": str(self.layout.workspace_home(id)), "timeout": PATIENCE, "zygote": zygote}
         return AppLaunch(name, (sys.executable, str(SERVER), *where, *words), socket=socket, **{**given, **fields})
 
     async def start(self, launch: Launch) -> list[str]:

@@ -15,13 +15,14 @@ from studiolo.layout import Layout
 BACKENDS: dict[str, Callable[[Layout], Backend]] = {
     "local": LocalBackend,
     "local-without-cgroups": lambda layout: LocalBackend(layout, cgroups=False),
+    "local-forked": LocalBackend,
 }
 
 
 @pytest.fixture(params=BACKENDS)
 async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
     layout = new_layout()
-    bench = Bench(BACKENDS[request.param](layout), layout)
+    bench = Bench(BACKENDS[request.param](layout), layout, forked=request.param == "local-forked")
     await bench.backend.ensure()
     yield bench
     async with asyncio.timeout(60):

@@ -228,6 +228,7 @@ class Zygote:
             os.write(request.verdict, str(error.errno).encode())
             os._exit(127)
         os.close(request.verdict)
+        os.close(request.gate)
         _show(argv, env)
         if os.isatty(1):
             sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]

@@ -217,7 +217,7 @@ class _Line:
         if message is None:
             self.running = None
             if running.importing and not running.ready:
-                self.left_out[running.importing] = "importing it ends the program"
+                self.left_out.setdefault(running.importing, "importing it ends the program")
             elif not running.ready:
                 self._rest("it has ended before it was ready")
             running.forget()
