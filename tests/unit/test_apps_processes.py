@@ -94,7 +94,7 @@ def test_what_has_jupyterlabs_kernels_forked_lies_beside_its_start(place: Place)
     module, _, member = target.partition(":")
     assert config["KernelProvisionerFactory"]["default_provisioner_name"] == name
     assert f"class {member}(" in texts[packages / f"{module}.py"]
-    assert config[member]["withheld"] == ["JUPYTER_CONFIG_PATH", "JUPYTER_PATH"]
+    assert config[member]["withheld"] == ["JUPYTER_CONFIG_PATH", "JUPYTER_PATH", "JUPYTER_PLATFORM_DIRS"]
 
 
 def test_jupyterlab_starts_without_its_folder(place: Place) -> None:

@@ -20,7 +20,7 @@ from studiolo.spec.document import App
 
 VERSION = "4.6.6"
 # About the server: another Jupyter that somebody starts is not to be configured like this one, nor to see its kernels.
-_ONLY_THE_SERVERS = ("JUPYTER_CONFIG_PATH", "JUPYTER_PATH")
+_ONLY_THE_SERVERS = ("JUPYTER_CONFIG_PATH", "JUPYTER_PATH", "JUPYTER_PLATFORM_DIRS")
 
 # Quiet at first sight; each of these is a default that the person's own settings override.
 _SETTINGS: dict[str, Any] = {
