@@ -53,6 +53,7 @@ class Spares:
         self._pools: dict[str, Pool] = {}
         self._kept: Sequence[WorkspaceRow] = ()
         self._closed = False
+        self._sooner = asyncio.Event()
 
     async def run(self) -> None:
         """Until cancelled; the spares go on."""
@@ -68,7 +69,10 @@ class Spares:
             except Exception:
                 # One bad look must not end the loop: the next one sees the same world.
                 log.exception("the pools were not looked after")
-            await asyncio.sleep(_EVERY)
+            self._sooner.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_EVERY):
+                    await self._sooner.wait()
 
     async def keep(self) -> None:
         """Look at all pools once, and want what is missing or too many."""
@@ -124,9 +128,12 @@ class Spares:
                 continue
             now = self._steps.clock()
             made, row.spare = row.created, None
+            self._sooner.set()
             row.name, row.project, row.document = document.name, project, document.model_dump(mode="json")
             row.created = row.started = row.phase_since = now
-            row.stages = [{"name": "ready", "seconds": 0.0, "message": "it was kept ready"}]
+            # all was done ahead: nobody has waited for it
+            done = [{**stage, "seconds": 0.0} for stage in row.stages if stage["name"] != "ready"]
+            row.stages = [*done, {"name": "ready", "seconds": 0.0, "message": "it was kept ready"}]
             if document.repository is not None:
                 cloned = datetime.fromtimestamp(made, UTC).strftime("%Y-%m-%d %H:%M UTC")
                 row.notes = [
