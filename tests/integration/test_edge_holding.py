@@ -59,6 +59,24 @@ async def test_a_request_waits_and_arrives_as_it_was_sent(site: Site, method: st
     assert site.control.requests == []
 
 
+@pytest.mark.parametrize("status", [401, 403, 404, 418, 419, 420, 500, 502, 504])
+async def test_what_an_app_answers_to_who_waited_is_its_own(site: Site, status: int) -> None:
+    waiting = asyncio.create_task(site.ask(LAB, f"/status/{status}", [site.cookie()], method="POST", body=b"four"))
+    await asked(site)
+    await starts(site)
+    answer = await waiting
+    assert (answer.status, answer.by) == (status, "lab")
+
+
+async def test_an_app_cannot_steer_the_edge_after_a_wait(site: Site) -> None:
+    waiting = asyncio.create_task(site.ask(LAB, "/steer", [site.cookie()]))
+    await asked(site)
+    await starts(site)
+    answer = await waiting
+    assert answer.by == "lab"
+    assert "x-accel-redirect" not in answer.headers
+
+
 async def test_a_body_in_chunks_waits_too(site: Site) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
     head = f"POST / HTTP/1.1\r\nHost: {site.host()}\r\nCookie: studiolo-grant={site.key}\r\n"

@@ -342,7 +342,7 @@ async def test_a_stream_is_passed_on_as_it_comes(own_site: Site) -> None:
     writer.close()
 
 
-@pytest.mark.parametrize("status", [403, 404, 418, 421, 500, 502, 503, 504])
+@pytest.mark.parametrize("status", [401, 403, 404, 418, 419, 420, 421, 500, 502, 503, 504])
 async def test_what_an_app_answers_is_its_own(site: Site, status: int) -> None:
     answer = await site.ask(path=f"/status/{status}", headers=[site.cookie()])
     assert (answer.status, answer.by) == (status, "lab")

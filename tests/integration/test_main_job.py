@@ -120,11 +120,11 @@ def test_stop_and_wake_by_opening_the_link(installed: Installation) -> None:
     before = installed.get(token).text
     installed.run("stop", "walled")
     installed.phase("walled", "stopped")
-    assert installed.get(token).status_code == 503, "a program is told, and wakes nothing"
+    left_open = {"User-Agent": "Mozilla/5.0", "Accept": "*/*"}
+    assert installed.get(token, headers=left_open).status_code == 503, "a page left open is told, and wakes nothing"
     assert installed.workspace("walled").phase == "stopped"
     page = installed.get(token, headers={"Accept": "text/html"})
-    assert page.status_code == 503
-    assert "walled" in page.text
+    assert page.status_code == 200 or "walled" in page.text, "the app, or how far it is"
     installed.phase("walled", "running")
     assert installed.get(token).text not in ("", before)
     with installed.client() as client:
