@@ -29,8 +29,8 @@ def kernel(folder: Path, until: float) -> tuple[str, str]:
         if importlib.util.find_spec(name) is None:
             return "none", f"it has no {name}, so notebooks cannot run in it"
     try:
-        from jupyter_client.blocking.client import BlockingKernelClient  # type: ignore[import-not-found]
-        from jupyter_client.connect import write_connection_file  # type: ignore[import-not-found]
+        from jupyter_client.blocking.client import BlockingKernelClient
+        from jupyter_client.connect import write_connection_file
     except Exception as error:  # whatever a broken installation raises
         return "failed", f"jupyter_client cannot be imported: {in_short(error)}"
     connection = str(folder / "kernel.json")
