@@ -41,7 +41,13 @@ async def run(door: Door, kernel_id: str, code: str) -> None:
     async with (
         asyncio.timeout(_PATIENCE),
         websockets.connect(
-            address, host="127.0.0.1", port=door.port, additional_headers=door.authorization, proxy=None, max_size=None
+            address,
+            host="127.0.0.1",
+            port=door.port,
+            additional_headers=door.authorization,
+            proxy=None,
+            max_size=None,
+            open_timeout=None,  # the server opens it once the kernel has said something
         ) as socket,
     ):
         asked = _execute(session, code)

@@ -12,6 +12,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import statistics
+import time
+from collections.abc import Mapping
+from itertools import pairwise
 
 import psutil
 
@@ -23,7 +26,9 @@ from benchmarks.memory import processes
 
 TARGET = 120
 WITHOUT, WITH = 35, 60
-_SETTLED = 5.0  # seconds until what has just been started is idle
+_SETTLED = 5.0  # seconds between two looks
+_STEADY = 0.5  # megabytes: between two looks of idle processes, all together change less
+_PATIENCE = 180.0
 _APP = {
     "name": "files",
     "kind": "command",
@@ -92,25 +97,33 @@ def resident(pid: int) -> float:
 async def added(studiolo: Installation, count: int) -> tuple[list[float], list[float]]:
     """Megabytes by which all together grow with each workspace, and then with the kernel in each."""
     await _with_kernel(await _opened(studiolo, "first"))
-    before = await _settled()
-    doors, without, kernels = [], [], []
+    seen = [await _settled()]
+    doors = []
     for number in range(count):
         doors.append(await _opened(studiolo, f"more-{number}"))
-        after = await _settled()
-        without.append(after - before)
-        before = after
+        seen.append(await _settled())
     for door in doors:
         await _with_kernel(door)
-        after = await _settled()
-        kernels.append(after - before)
-        before = after
-    await _tell(studiolo, f"more-{count - 1}")
-    return without, kernels
+        seen.append(await _settled())
+    # To see where it goes.
+    print("with the last workspace:", *processes.grown(seen[count - 1], seen[count]), sep="\n    ", flush=True)
+    print("with the last kernel:", *processes.grown(seen[-2], seen[-1]), sep="\n    ", flush=True)
+    print("with all of them:", *processes.grown(seen[0], seen[-1]), sep="\n    ", flush=True)
+    totals = [processes.total(memory) for memory in seen]
+    more = [after - before for before, after in pairwise(totals)]
+    return more[:count], more[count:]
 
 
-async def _settled() -> float:
-    await asyncio.sleep(_SETTLED)
-    return processes.total()
+async def _settled() -> Mapping[int, processes.Memory]:
+    """What each process takes once all are idle: what is prepared in the background grows for a while."""
+    until = time.monotonic() + _PATIENCE
+    memory = processes.everything()
+    while time.monotonic() < until:
+        await asyncio.sleep(_SETTLED)
+        before, memory = memory, processes.everything()
+        if abs(processes.total(memory) - processes.total(before)) < _STEADY:
+            return memory
+    raise TimeoutError(f"after {_PATIENCE:.0f} s something still grows")
 
 
 async def _opened(studiolo: Installation, name: str) -> Door:
@@ -124,15 +137,6 @@ async def _with_kernel(door: Door) -> None:
     """Start a kernel, which stays."""
     async with door.http() as http:
         await notebook.run(door, await notebook.start(http, "python3"), "1 + 1")
-
-
-async def _tell(studiolo: Installation, name: str) -> None:
-    """What each process of the newest takes, to see where it goes."""
-    workspace = (await studiolo.api.get(f"/workspaces/{name}")).raise_for_status().json()
-    for pid in processes.workspace(workspace["id"]):
-        memory = processes.Memory.of(pid)
-        command = " ".join(psutil.Process(pid).cmdline())
-        print(f"of {name}: {memory.share:6.1f} MB, {memory.private:6.1f} MB private: {command[:120]}", flush=True)
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,26 +32,39 @@ class Memory:
         return cls(kilobytes["Pss"] * 1024 / 1e6, private * 1024 / 1e6)
 
 
-def total() -> float:
-    """Megabytes that the installation takes, workspaces and all."""
-    found = 0.0
-    for pid in everything():
+def everything() -> dict[int, Memory]:
+    """By its pid, each process that names the data folder in its command line or variables, and all that descend from
+    them."""
+    found = {}
+    named = [process for process in psutil.process_iter() if process.pid != os.getpid() and _names(process.pid)]
+    for process in _with_children(named):
         with contextlib.suppress(OSError):  # it has just ended
-            found += Memory.of(pid).share
+            found[process.pid] = Memory.of(process.pid)
     return found
 
 
-def everything() -> set[int]:
-    """Processes that name the data folder in their command line or variables, and all that descend from them."""
-    named = [process for process in psutil.process_iter() if process.pid != os.getpid() and _names(process.pid, HOME)]
-    return {process.pid for process in _with_children(named)}
+def total(memory: Mapping[int, Memory]) -> float:
+    """Megabytes."""
+    return sum(each.share for each in memory.values())
 
 
-def workspace(workspace_id: str) -> list[int]:
-    """Those of one workspace, the oldest first: its home or its state is in their command line or variables."""
-    folder = HOME / "workspaces" / workspace_id
-    found = [psutil.Process(pid) for pid in everything() if _names(pid, folder)]
-    return [process.pid for process in sorted(found, key=lambda each: each.create_time())]
+def grown(before: Mapping[int, Memory], after: Mapping[int, Memory]) -> list[str]:
+    """What has changed, in words: every process that takes a megabyte more or less than before."""
+    found = []
+    for pid in sorted(before.keys() | after.keys()):
+        old, new = before.get(pid, Memory(0, 0)), after.get(pid, Memory(0, 0))
+        if abs(new.share - old.share) >= 1:
+            change = f"{old.share:6.1f} -> {new.share:6.1f} MB, private {old.private:6.1f} -> {new.private:6.1f} MB"
+            found.append(f"{change}: {_command(pid)}")
+    return found
+
+
+def _command(pid: int) -> str:
+    try:
+        words = " ".join(psutil.Process(pid).cmdline())
+    except psutil.NoSuchProcess:
+        return f"{pid}, which has ended"
+    return words.replace(str(HOME), "~")[:120]
 
 
 def _with_children(processes: Iterable[psutil.Process]) -> Iterable[psutil.Process]:
@@ -61,8 +74,8 @@ def _with_children(processes: Iterable[psutil.Process]) -> Iterable[psutil.Proce
             yield from process.children(recursive=True)
 
 
-def _names(pid: int, folder: Path) -> bool:
+def _names(pid: int) -> bool:
     with contextlib.suppress(OSError):
         place = Path(f"/proc/{pid}")
-        return os.fsencode(folder) in (place / "cmdline").read_bytes() + (place / "environ").read_bytes()
+        return os.fsencode(HOME) in (place / "cmdline").read_bytes() + (place / "environ").read_bytes()
     return False
