@@ -332,6 +332,13 @@ async def test_an_agent_that_ends_leaves_no_zygote(local: Bench) -> None:
     await local.backend.ensure()
 
 
+async def test_an_app_is_forked_where_python_itself_sets_the_locale(local: Bench) -> None:
+    local.forked = True
+    await local.up(local.launch("w1"))
+    log = local.layout.workspace_logs("w1") / "web.log"
+    assert "without forking" not in log.read_text()
+
+
 async def test_how_a_forked_app_ended_is_known(local: Bench) -> None:
     local.forked = True
     await local.start(local.launch("w1", "run-1", local.app("--behave", "exit-7")))

@@ -96,7 +96,9 @@ class Zygote:
         self.channel = channel
         self.options = options
         self.executable = sys.executable
-        self.variables = dict(os.environ)
+        self.variables = _started_with()
+        self.coerced = {name: value for name, value in os.environ.items() if name not in self.variables}
+        """What Python itself has set, as it does where the locale is C (PEP 538)."""
         self.reads: dict[str, tuple[str | None, set[str]]] = {}
         self.anew: set[str] = set()
         self.path = [each for each in sys.path if each]
@@ -217,7 +219,7 @@ class Zygote:
                 os.close(stream)
             os.chdir(request.cwd)
             os.environ.clear()
-            os.environ.update(env)
+            os.environ.update({**self.coerced, **env})
             time.tzset()
             words = self._words(argv)
             difference = self._difference(env) or self._move(argv[0]) or self._shadow() if words else "its options"
@@ -350,6 +352,11 @@ def _born(files: list[int]) -> Request | None:
     if went != _GO:
         os._exit(0)
     return request
+
+
+def _started_with() -> dict[str, str]:
+    with open("/proc/self/environ") as variables:
+        return dict(each.split("=", 1) for each in variables.read().split("\0") if "=" in each)
 
 
 def _fork(verdict: int) -> int | None:
