@@ -231,6 +231,7 @@ class Zygote:
             os._exit(127)
         os.close(request.verdict)
         os.close(request.gate)
+        self.channel.detach()  # closed already; its number belongs to somebody else by the time that it is finalized
         _show(argv, env)
         if os.isatty(1):
             sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
