@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from installation import Installation, echo, left_behind, until
+from studiolo.control import repository
 
 
 @pytest.fixture(scope="module")
@@ -146,3 +147,25 @@ def test_what_is_kept_ready_has_the_clone_ahead(installed: Installation, git_ser
     assert [note for note in two.notes if "`git pull` brings what is newer" in note]
     for name in ("one", "two"):
         installed.run("rm", name, "--purge", "--yes")
+
+
+async def test_a_repository_that_has_gone_on_is_noticed(
+    git_server: str, certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_SSL_CAINFO", str(certificate))
+    home = tmp_path / "home"
+    home.mkdir()
+    folder = await repository.ensure(git_server, home)
+    assert folder is not None
+    first = await repository.head_in(folder, home)
+    assert first is not None
+    assert await repository.head_of(git_server, home) == first
+    served = tmp_path / "served" / "Tides_2026.git"
+    named = ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run([*named, "commit", "--allow-empty", "-m", "more"], cwd=tmp_path / "work", check=True)
+    subprocess.run(["git", "push", str(served), "main"], cwd=tmp_path / "work", check=True)
+    subprocess.run(["git", "update-server-info"], cwd=served, check=True)
+    assert await repository.head_in(folder, home) == first
+    assert await repository.head_of(git_server, home) not in (None, first)
+    shutil.rmtree(served)
+    assert await repository.head_of(git_server, home) is None
