@@ -138,8 +138,11 @@ class _Vigil:
 
     @property
     def starting(self) -> bool:
-        """Whether an app of it may answer at any moment. What is being built or waits its turn will not."""
-        return self.workspace is None or self.workspace.phase in ("starting", "running")
+        """Whether an app of it may answer at any moment: what is being built, installed or queued will not."""
+        if self.workspace is None:
+            return not self._gone
+        under_way = any(app.state in ("starting", "restarting") for app in self.workspace.apps)
+        return under_way and self.workspace.phase in ("starting", "running")
 
     def see(self, seen: Observation | None) -> None:
         """This runs of it now."""
