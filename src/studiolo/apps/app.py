@@ -76,6 +76,8 @@ class Process:
     """A path that answers below 500 once the app is up."""
     timeout: float = 120.0
     """Seconds until then, at most."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of it."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ and its socket is its owner's alone.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -96,6 +97,7 @@ class JupyterLab:
             ),
             ready="/api/status",
             timeout=document.timeout,
+            notes=tuple(_unreadable(settings / ".jupyter")),
         )
 
     def _server_config(self, document: App, place: Place) -> dict[str, Any]:
@@ -154,6 +156,19 @@ class JupyterLab:
         busy = [each for each in kernels if isinstance(each, dict) and each.get("execution_state") == "busy"]
         # It covers kernels, terminals and what the page asked for.
         return Activity(bool(busy), as_time(status.get("last_activity")), "a kernel is busy" if busy else "")
+
+
+def _unreadable(folder: Path) -> Iterator[str]:
+    """The person's own configuration that the server will pass over, which it tells nobody but its log."""
+    for file in sorted(folder.glob("jupyter_*config.py")):
+        try:
+            compile(file.read_bytes(), str(file), "exec", dont_inherit=True)
+        except SyntaxError as error:
+            yield f"JupyterLab starts without {file}:{error.lineno or 1}:{error.offset or 1}: {error.msg}"
+        except ValueError as error:  # bytes that are no text
+            yield f"JupyterLab starts without {file}: {error}"
+        except OSError as error:
+            yield f"JupyterLab starts without {file}: {error.strerror}"
 
 
 def _seed(path: Path, content: dict[str, Any]) -> Seed:

@@ -197,7 +197,7 @@ class Steps:
                 await self._enter(subject, "starting")
             begun = self._now()
             room = await self._room(subject, apps)
-            launch = await asyncio.to_thread(compose, room, self.layout, self.apps, self.origin)
+            launch, notes = await asyncio.to_thread(compose, room, self.layout, self.apps, self.origin)
             backend = self.backends[subject.backend]
             async for checkpoint in backend.start(launch):
                 self._say(subject, checkpoint.message)
@@ -217,7 +217,7 @@ class Steps:
                 await asyncio.sleep(_POLL)
             if seen is not None:
                 await self._stage(subject, "ready", begun, next(app.name for app in seen.apps if app.state == "ready"))
-                await self.ready(subject, seen, *room.notes)
+                await self.ready(subject, seen, *notes)
         if subject.document.setup and not subject.prepared and not subject.rescue:
             # beside everything else: it may take long, and people work meanwhile
             task = asyncio.create_task(self._prepare(subject), name=f"setup of {subject.name}")

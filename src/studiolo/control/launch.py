@@ -43,8 +43,8 @@ class Room:
     """What a person should know of this start."""
 
 
-def compose(room: Room, layout: Layout, kinds: Mapping[str, AppKind], origin: str) -> Launch:
-    """The launch. `origin` is the control host, such as http://localhost:8800.
+def compose(room: Room, layout: Layout, kinds: Mapping[str, AppKind], origin: str) -> tuple[Launch, tuple[str, ...]]:
+    """The launch, and what a person should know of it. `origin` is the control host, such as http://localhost:8800.
 
     Raises `StudioloError` where a data source's folder is missing.
     """
@@ -54,6 +54,7 @@ def compose(room: Room, layout: Layout, kinds: Mapping[str, AppKind], origin: st
     common, declared = common_variables(os.environ), room.document.env
     apps: list[AppLaunch] = []
     seeds: list[SeedFile] = []
+    notes = list(room.notes)
     for app in room.document.apps:
         if app.name not in room.tools:
             continue
@@ -72,6 +73,7 @@ def compose(room: Room, layout: Layout, kinds: Mapping[str, AppKind], origin: st
             environment=room.software.title,
         )
         process: Process = kinds[app.kind].process(app, place)
+        notes += process.notes
         beginning = kinds[app.kind].beginning(place.tools)
         path = ":".join([*process.path, env["PATH"]])
         apps.append(
@@ -88,7 +90,7 @@ def compose(room: Room, layout: Layout, kinds: Mapping[str, AppKind], origin: st
         )
         seeds += [SeedFile(str(seed.path), seed.text, seed.keep) for seed in process.seeds]
     base = room.software.base
-    return Launch(
+    launch = Launch(
         id=room.id,
         run=room.run,
         name=room.name,
@@ -104,6 +106,7 @@ def compose(room: Room, layout: Layout, kinds: Mapping[str, AppKind], origin: st
         memory=room.document.compute.memory,
         kernels=forking.for_kernels(base, room.software.ahead, common, declared, room.owner) if base else None,
     )
+    return launch, tuple(notes)
 
 
 def variables(room: Room, home: Path, host: Mapping[str, str]) -> dict[str, str]:

@@ -35,6 +35,7 @@ _AHEAD = 30.0  # for one module
 _BIRTH = 2.0  # for a child to say its pid
 _REST = 60.0  # until one that could not begin is tried again
 # Bytes.
+_ROOM = 16384
 _SPARE = 768 << 20  # of memory that must be left to begin one
 _SHORT = 256 << 20  # of memory: with less, all are ended
 _GROWTH = 64 << 20  # beyond what it had when it was ready; more means that something leaks into it
@@ -168,7 +169,8 @@ class _Line:
         self.settled.clear()
         try:
             self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
-            env = {**self.zygote.env, "HOME": str(self._home)}
+            # The last one is room: children write their own variables over the zygote's, for whoever reads /proc.
+            env = {**self.zygote.env, "HOME": str(self._home), "STUDIOLO_ROOM": "." * _ROOM}
             self.running = _Running(self.zygote, self.modules, env, self._heard)
         except OSError as error:
             self._rest(f"it cannot be started: {error.strerror}")
