@@ -257,6 +257,7 @@ class _Running:
         self._since = time.monotonic()
         self._delay = 0.0
         self._memory = 0
+        self._turn = asyncio.Lock()
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._channel.setblocking(False)
         theirs.set_inheritable(True)
@@ -295,6 +296,10 @@ class _Running:
 
     async def fork(self, streams: Sequence[int], content: int) -> Gated:
         """A child at its gate. Raises `OSError`, `TimeoutError` among them, where it gives none."""
+        async with self._turn:  # each has its time from when it is its turn
+            return await self._fork(streams, content)
+
+    async def _fork(self, streams: Sequence[int], content: int) -> Gated:
         gate_end, gate = os.pipe()
         verdict, verdict_end = os.pipe()
         try:
@@ -307,8 +312,7 @@ class _Running:
             os.close(gate_end)
             os.close(verdict_end)
         try:
-            async with asyncio.timeout(_BIRTH):
-                said = await _line_from(verdict)
+            said = await self._said(verdict)
             if not said.startswith(b"p"):
                 number = int(said[1:] or b"0")
                 raise OSError(number, os.strerror(number) if number else "it has ended")
@@ -320,6 +324,19 @@ class _Running:
             os.close(verdict)
             raise
         return Gated(identity, gate, verdict)
+
+    async def _said(self, verdict: int) -> bytes:
+        """What a child says first. It has more time where the zygote has to wait for a processor."""
+        line = asyncio.create_task(_line_from(verdict))
+        begun, delay = time.monotonic(), _delay(self.process.pid)
+        try:
+            while not (await asyncio.wait({line}, timeout=_BIRTH))[0]:
+                if time.monotonic() - begun - (_delay(self.process.pid) - delay) >= _BIRTH:
+                    raise TimeoutError("it does not answer")
+            return line.result()
+        finally:
+            line.cancel()
+            await asyncio.gather(line, return_exceptions=True)  # before the file is closed, on which it listens
 
     async def end(self) -> None:
         self.forget()
