@@ -138,11 +138,11 @@ async def test_what_is_forked_cannot_be_told_from_what_is_executed(nest: Nest, s
 
 async def test_random_numbers_are_everybodys_own(nest: Nest) -> None:
     draws = """
-import json, os, random, secrets, tempfile, uuid
+import json, multiprocessing, os, random, secrets, tempfile, uuid
 print(json.dumps([random.random(), random.SystemRandom().random(), str(uuid.uuid4()), secrets.token_hex(),
-                  os.urandom(9).hex(), next(tempfile._get_candidate_names())]))
+                  os.urandom(9).hex(), next(tempfile._get_candidate_names()), bytes(multiprocessing.current_process().authkey).hex()]))
 """
-    zygote = nest.zygote("random", "uuid", "secrets", "tempfile")
+    zygote = nest.zygote("random", "uuid", "secrets", "tempfile", "multiprocessing")
     one = json.loads((await nest.outcome(zygote, draws))[0].splitlines()[-1])
     other = json.loads((await nest.outcome(zygote, draws))[0].splitlines()[-1])
     assert not set(one) & set(other)

@@ -103,9 +103,10 @@ class Zygote:
         self.anew: set[str] = set()
         self.path = [each for each in sys.path if each]
         stdlib = os.path.dirname(os.path.abspath(os.__file__))
-        self.stdlib = [each for each in self.path if each.startswith(stdlib) and "-packages" not in each]
-        self.stdlib += [each for each in self.path if each.endswith(".zip")]
-        self.stop_noting = self._note_reads()
+        self.stdlib = [
+            each for each in self.path if each.endswith(".zip") or (each.startswith(stdlib) and "-packages" not in each)
+        ]
+        stop_noting = self._note_reads()
         files = _files()
         try:
             for name in begin:
@@ -117,6 +118,10 @@ class Zygote:
         self.begun = set(sys.modules)
         for name in ahead:
             self._import_ahead(name)
+        stop_noting()
+        before = {**self.coerced, **self.variables}
+        self.left = {name: value for name, value in os.environ.items() if before.get(name) != value}
+        """Variables that imports have set."""
         self.imported = {name.partition(".")[0] for name in sys.modules}
         self.ahead = {name.partition(".")[0] for name in set(sys.modules) - self.begun}
 
@@ -219,7 +224,7 @@ class Zygote:
                 os.close(stream)
             os.chdir(request.cwd)
             os.environ.clear()
-            os.environ.update({**self.coerced, **env})
+            os.environ.update({**self.coerced, **self.left, **env})
             time.tzset()
             words = self._words(argv)
             difference = self._difference(env) or self._move(argv[0]) or self._shadow() if words else "its options"
@@ -235,9 +240,11 @@ class Zygote:
         _show(argv, env)
         if os.isatty(1):
             sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-        random = sys.modules.get("numpy.random")
-        if random is not None:  # Python's own is taken care of by Python
-            random.seed()
+        # Python's own random numbers are taken care of by Python.
+        if "numpy.random" in sys.modules:
+            sys.modules["numpy.random"].seed()
+        if "multiprocessing.process" in sys.modules:
+            sys.modules["multiprocessing.process"].current_process().authkey = os.urandom(32)
         matplotlib = sys.modules.get("matplotlib")
         if matplotlib is not None:
             _tell_home(matplotlib, self.variables["HOME"])
@@ -265,6 +272,9 @@ class Zygote:
         for name in sorted({*self.variables, *env}):
             read = name.startswith(_READ_IN_C) and name not in _READ_LATER
             if read and self.variables.get(name) != env.get(name):
+                return f"{name} is set differently"
+        for name, left in self.left.items():
+            if env.get(name, left) != left:
                 return f"{name} is set differently"
         later = {**_SET_BY_KERNELS, **env}
         for name, (value, _) in self.reads.items():
@@ -444,7 +454,6 @@ def main(number: str, text: str) -> None:
         del sys.path[0]  # this program's own folder
     gc.disable()
     zygote = Zygote(socket.socket(fileno=int(number)), asked["options"], asked["begin"], asked["ahead"])
-    zygote.stop_noting()
     gc.collect()
     gc.freeze()
     gc.enable()
