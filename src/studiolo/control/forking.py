@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from studiolo import kernels
 from studiolo.apps.app import Beginning
 from studiolo.backends.backend import Zygote
 from studiolo.environments.kind import Activation
@@ -11,12 +12,6 @@ from studiolo.environments.kind import Activation
 KERNEL_OPTIONS = ("-Xfrozen_modules=off",)
 """Python's own, as in the kernel's argv: a debugger needs it."""
 
-# What a kernel has imported once it answers; a version that lacks one of them does without.
-_KERNEL = (
-    *("ipykernel.kernelapp", "ipykernel.ipkernel", "ipykernel.zmqshell", "ipykernel.debugger", "ipykernel.datapub"),
-    *("IPython.core.debugger", "IPython.core.completer", "IPython.core.historyapp", "IPython.core.magics"),
-    *("matplotlib_inline.backend_inline", "comm", "sqlite3", "unittest.mock", "pdb", "debugpy.server.api"),
-)
 # ipykernel takes these in when it is imported. It is no child of whoever starts it; and it draws into the notebook.
 _KERNEL_ENV = {"JPY_PARENT_PID": "1", "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
 # Of the variables that a document sets, those that are taken in when something is imported. None of them is a secret.
@@ -37,7 +32,7 @@ def for_kernels(
         return None
     path = ":".join([*base.path, common["PATH"]])
     env = {**common, **_named(owner), **_KERNEL_ENV, **base.env, **_taken_in(declared), "PATH": path}
-    return Zygote((base.interpreter, *KERNEL_OPTIONS), env, _KERNEL, ahead, owner)
+    return Zygote((base.interpreter, *KERNEL_OPTIONS), env, (str(kernels.BEGIN),), ahead, owner)
 
 
 def for_app(beginning: Beginning, common: Mapping[str, str], declared: Mapping[str, str], owner: str) -> Zygote:

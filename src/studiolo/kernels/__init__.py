@@ -1,26 +1,28 @@
-"""What a `jupyter_client` needs to have its kernels forked: `studiolo_kernels.py`, as files of an installed package.
+"""What kernels are forked with, in Pythons that are not Studiolo's, so that it imports none of it itself.
 
-They are copied to where the Python of JupyterLab's tools and those of environments look for packages, and are not
-imported by Studiolo itself.
+`studiolo_kernels.py` is what a `jupyter_client` asks with. It is copied, as the files of an installed package, to where
+the Python of JupyterLab's tools and those of environments look for packages. `kernel_begin.py` is run by their zygotes.
 """
 
 from __future__ import annotations
 
 import hashlib
-from importlib import resources
+from pathlib import Path
 
 PROVISIONER = "studiolo"
 """What it is called in kernel specs and in the configuration of servers."""
 DISTRIBUTION = "studiolo-kernels"
 """What it is called among installed packages."""
 
+BEGIN = Path(__file__).with_name("kernel_begin.py")
+"""What a zygote of kernels runs first."""
 _GROUP = "jupyter_client.kernel_provisioners"
 
 
 def files() -> dict[str, str]:
     """Their text, by path relative to a folder of packages. Pure but for reading Studiolo's own files."""
     module = "studiolo_kernels"
-    text = resources.files(__package__).joinpath(f"{module}.py").read_text(encoding="utf-8")
+    text = Path(__file__).with_name(f"{module}.py").read_text(encoding="utf-8")
     # Its version is its content: whoever has it has this text.
     version = int(hashlib.sha256(text.encode()).hexdigest()[:8], 16)
     info = f"{module}-{version}.dist-info"
