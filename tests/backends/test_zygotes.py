@@ -140,7 +140,8 @@ async def test_random_numbers_are_everybodys_own(nest: Nest) -> None:
     draws = """
 import json, multiprocessing, os, random, secrets, tempfile, uuid
 print(json.dumps([random.random(), random.SystemRandom().random(), str(uuid.uuid4()), secrets.token_hex(),
-                  os.urandom(9).hex(), next(tempfile._get_candidate_names()), bytes(multiprocessing.current_process().authkey).hex()]))
+                  os.urandom(9).hex(), next(tempfile._get_candidate_names()),
+                  bytes(multiprocessing.current_process().authkey).hex()]))
 """
     zygote = nest.zygote("random", "uuid", "secrets", "tempfile", "multiprocessing")
     one = json.loads((await nest.outcome(zygote, draws))[0].splitlines()[-1])

@@ -26,6 +26,7 @@ ANEW = ("send2trash.plat_other", "jupyterlab.labapp")
 _LATER = (
     *("jupyter_core.migrate", "tornado.platform.asyncio", "jinja2.ext", "jupyter_server.kernelspecs.handlers"),
     *("jupyter_server.nbconvert.handlers", "jupyter_server.view.handlers"),
+    *("IPython", "ipykernel.kernelspec", "anyio._backends._asyncio", "babel.dates", "babel.numbers", "psutil"),
 )
 
 

@@ -32,6 +32,7 @@ _MODULE = ["-m", "ipykernel_launcher"]
 _LONGEST = 1 << 16
 # Seconds that an answer may take. Forking takes milliseconds, but many may ask at once.
 _PATIENCE = 10.0
+_BINDING = 0.5  # seconds that a kernel may take to listen; a forked one takes a tenth of that
 _INTERVAL = 0.05  # seconds between looks at a process, for who waits for its end without an event loop
 
 
@@ -54,6 +55,7 @@ class ForkingProvisioner(LocalProvisioner):
         self.process: Any = kernel
         self.pid = self.pgid = kernel.pid
         self.cwd = kwargs.get("cwd", pathlib.Path.cwd())
+        await _bound(self.connection_info)
         return self.connection_info
 
 
@@ -170,6 +172,21 @@ async def _fork(
     except BaseException:
         agent.close()
         raise
+
+
+async def _bound(connection: Any) -> None:
+    """Wait a moment until the kernel listens. Who connects before that tries again at random times, so the first
+    outputs may get lost before they are subscribed to, and JupyterLab's server tries again after half a second."""
+    if connection.get("transport") != "tcp":
+        return
+    until = time.monotonic() + _BINDING
+    while time.monotonic() < until:
+        with socket.socket() as probe:
+            probe.setblocking(False)
+            with contextlib.suppress(OSError):
+                await asyncio.get_running_loop().sock_connect(probe, (connection["ip"], connection["iopub_port"]))
+                return
+        await asyncio.sleep(_BINDING / 100)
 
 
 def _is_ipython(argv: Sequence[str]) -> bool:
