@@ -37,6 +37,8 @@ log = structlog.get_logger()
 _EVERY = 2.0
 _CURRENT_EVERY = 60.0
 _HEAD_EVERY = 300.0
+# After one was taken over: whoever has it now wants to see its first page.
+_CALM = 3.0
 # Bytes, until it is known what the document's workspaces really take.
 _LIKELY = 256 << 20
 
@@ -53,7 +55,8 @@ class Spares:
         self._pools: dict[str, Pool] = {}
         self._kept: Sequence[WorkspaceRow] = ()
         self._closed = False
-        self._sooner = asyncio.Event()
+        self._taken = 0.0
+        """When one was last taken over, in loop time."""
 
     async def run(self) -> None:
         """Until cancelled; the spares go on."""
@@ -69,10 +72,7 @@ class Spares:
             except Exception:
                 # One bad look must not end the loop: the next one sees the same world.
                 log.exception("the pools were not looked after")
-            self._sooner.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_EVERY):
-                    await self._sooner.wait()
+            await asyncio.sleep(_EVERY)
 
     async def keep(self) -> None:
         """Look at all pools once, and want what is missing or too many."""
@@ -98,7 +98,7 @@ class Spares:
                     row.desired, row.purge = "deleted", True
                 elif row.id in step.retry:
                     ask_to_run(row, now, relock=True)
-            if step.make is not None:
+            if step.make is not None and asyncio.get_running_loop().time() - self._taken >= _CALM:
                 session.add(_like(examples[step.make], step.make, now))
         if step != Plan():
             self._reconciler.wake()
@@ -128,7 +128,7 @@ class Spares:
                 continue
             now = self._steps.clock()
             made, row.spare = row.created, None
-            self._sooner.set()
+            self._taken = asyncio.get_running_loop().time()
             row.name, row.project, row.document = document.name, project, document.model_dump(mode="json")
             row.created = row.started = row.phase_since = now
             # all was done ahead: nobody has waited for it

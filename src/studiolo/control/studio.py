@@ -23,13 +23,13 @@ from studiolo.control.collect import KEEP, collect
 from studiolo.control.environments import Environments
 from studiolo.control.reconcile import Reconciler
 from studiolo.control.spares import Spares
-from studiolo.control.subject import ask_to_run, count_phases, new_row
+from studiolo.control.subject import ask_to_run, count_phases, new_row, refuse_long_labels, runs_alike
 from studiolo.control.usage import UsageSampler
 from studiolo.control.view import show
 from studiolo.control.warming import Warming
 from studiolo.daemon import read_pid_file
 from studiolo.edge.edge import Edge
-from studiolo.names import LABEL_LENGTH, Label
+from studiolo.names import Label
 from studiolo.problem import Conflict, Denied, NotFound, Problem, WrongInput
 from studiolo.resources import (
     Block,
@@ -90,7 +90,7 @@ class Studio:
         taken (with `replace`: it takes the new document instead, and restarts only if something changed)."""
         document = check_workspace(wish.document, wish.params)
         resolved = resolve(document, await self._library.all(), name=wish.name, repository=wish.repository)
-        self._check_labels(resolved, account)
+        refuse_long_labels(resolved, account.name)
         stored = resolved.model_dump(mode="json")
         now = self._steps.clock()
         ready = await self.spares.ready(account.id, DEFAULT_BACKEND, resolved) if wish.start else []
@@ -114,27 +114,13 @@ class Studio:
                     )
                 )
             else:
-                unchanged = (
-                    _but_warm(row.document) == _but_warm(stored) and row.desired == "running" and row.phase != "failed"
-                )
+                unchanged = runs_alike(row.document, stored) and row.desired == "running" and row.phase != "failed"
                 row.document, row.project = stored, wish.project
                 if wish.start and not unchanged:
                     ask_to_run(row, now, relock=True)
         if made:
             await self._record(row, account, "created", f"{made} in project {row.project}")
         return await self._changed(account, row.id)
-
-    def _check_labels(self, document: Resolved, account: Account) -> None:
-        longest = max((str(Label(app.name, document.name, account.name)) for app in document.apps), key=len)
-        if len(longest) > LABEL_LENGTH:
-            raise WrongInput(
-                Problem(
-                    "name-too-long",
-                    f"the address {longest} would have {len(longest)} characters, and {LABEL_LENGTH} is the limit",
-                    f"shorten the name by {len(longest) - LABEL_LENGTH} with --name",
-                    "name",
-                )
-            )
 
     async def workspaces(self, account: Account) -> list[Workspace]:
         query = select(WorkspaceRow).where(WorkspaceRow.owner_id == account.id, WorkspaceRow.spare.is_(None))
@@ -432,8 +418,3 @@ class Studio:
 
 def _pid_status(pid: int | None) -> PidStatus:
     return PidStatus(pid=pid, running=pid is not None)
-
-
-def _but_warm(document: Mapping[str, Any]) -> dict[str, Any]:
-    """What a workspace runs by: how many spares there are of it changes nothing for itself."""
-    return {key: value for key, value in document.items() if key != "warm"}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import func, select
 
 from studiolo.control.renewal import Tenant
-from studiolo.problem import Problem, StudioloError
+from studiolo.names import LABEL_LENGTH, Label
+from studiolo.problem import Problem, StudioloError, WrongInput
 from studiolo.resources import Phase
 from studiolo.spec.document import Resolved
 from studiolo.store.database import Store
@@ -129,6 +131,26 @@ def new_row(owner_id: str, document: Resolved, backend: str, project: str, now: 
         stages=[],
         notes=[],
     )
+
+
+def refuse_long_labels(document: Resolved, owner: str) -> None:
+    """Raises `WrongInput` where an app's address would be longer than a host name's label may be."""
+    longest = max((str(Label(app.name, document.name, owner)) for app in document.apps), key=len)
+    if len(longest) > LABEL_LENGTH:
+        raise WrongInput(
+            Problem(
+                "name-too-long",
+                f"the address {longest} would have {len(longest)} characters, and {LABEL_LENGTH} is the limit",
+                f"shorten the name by {len(longest) - LABEL_LENGTH} with --name",
+                "name",
+            )
+        )
+
+
+def runs_alike(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Whether a workspace need not be restarted for the new document, both as the store keeps them: how many spares
+    there are of it changes nothing for itself."""
+    return {**before, "warm": 0} == {**after, "warm": 0}
 
 
 def ask_to_run(row: WorkspaceRow, now: float, *, relock: bool, rescue: bool = False) -> None:
