@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import struct
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -455,6 +456,29 @@ def test_a_kernel_outlives_the_agent_and_can_be_restarted(lab: Lab) -> None:
         assert kernel.value("'precious' in globals()") is False
         until(lambda: not psutil.pid_exists(pid), 10, "the end of the first")
     until(lab.forks, 120, "a forked kernel")
+
+
+def test_a_kernel_that_nobody_waits_for_any_more_is_ended(lab: Lab) -> None:
+    with a_kernel(lab.socket) as kernel:
+        env = kernel.value("dict(__import__('os').environ)")
+    agent = lab.installed.pid("agent")
+    argv = [f"{lab.overlay}/bin/python", "-Xfrozen_modules=off", "-m", "ipykernel_launcher", "-f", f"{lab.folder}/late"]
+
+    def late() -> list[int]:
+        found = psutil.process_iter(["pid", "cmdline"])
+        return [each.pid for each in found if f"{lab.folder}/late" in (each.info["cmdline"] or ())]
+
+    os.kill(agent, signal.SIGSTOP)
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door, tempfile.TemporaryFile() as request:
+            door.connect(str(lab.socket.with_name("kernels")))
+            request.write(json.dumps({"argv": argv, "env": env, "cwd": str(lab.folder)}).encode())
+            request.flush()
+            socket.send_fds(door, [b"kernel"], [0, 1, 2, request.fileno()])
+    finally:
+        os.kill(agent, signal.SIGCONT)
+    assert lab.forks(), "by then it has heard both"
+    until(lambda: late() == [], 10, "the end of the other")
 
 
 # ---- the same, both ways ---------------------------------------------------------------------------------------------

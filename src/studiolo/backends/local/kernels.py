@@ -115,8 +115,10 @@ class Kernels:
                     connection.send(json.dumps({"declined": str(error)}).encode())
                 return
             process = kernel.process
-            with contextlib.suppress(OSError):
+            try:
                 connection.send(json.dumps({"pid": process.pid, "started": process.started}).encode())
+            except OSError:  # whoever asked has given up waiting, and has started it without us
+                procfs.send(process, signal.SIGKILL)
             ending = await ended(process)
             self._around.spent(ending.cpu_seconds)
             with contextlib.suppress(OSError):
