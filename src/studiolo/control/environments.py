@@ -51,8 +51,7 @@ Find = Callable[[Account, str], Awaitable[WorkspaceRow]]
 
 class Environments:
     def __init__(self, steps: Steps, wake: Callable[[], None], find: Find, observed: Observed) -> None:
-        """`find` gives an account's workspace by id or name, or raises `NotFound`; `observed` what the backend says of
-        one, by id, where it runs."""
+        """`find` gives a workspace by id or name, or raises `NotFound`; `observed` what a backend says of it."""
         self._steps = steps
         self._renewal = steps.renewal
         self._lineage = steps.renewal.lineage
@@ -90,9 +89,9 @@ class Environments:
 
     def _ahead(self, row: WorkspaceRow) -> dict[str, str]:
         """What is imported ahead for its kernels as it runs now, each with why it is left out."""
-        seen = self._observed(row.id)
-        ahead = seen.ahead if seen is not None else None
-        return {**dict.fromkeys(ahead.modules, ""), **ahead.left_out} if ahead is not None else {}
+        if (seen := self._observed(row.id)) is None or seen.ahead is None:
+            return {}
+        return {**dict.fromkeys(seen.ahead.modules, ""), **seen.ahead.left_out}
 
     async def compare(
         self, account: Account, ref: str, before: int | None = None, after: int | None = None

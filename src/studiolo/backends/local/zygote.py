@@ -26,52 +26,25 @@ import contextlib
 import ctypes
 import gc
 import importlib
+import importlib.util
 import json
 import os
 import runpy
 import signal
-import site
 import socket
 import sys
-import time
 from collections.abc import Callable, Iterable
-from types import FrameType, ModuleType
+from types import FrameType
+from typing import Any
 
 _GO = b"g"
 _FILES = 6
 _PR_SET_PDEATHSIG = 1
 _DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/dri/", "/dev/dxg", "/dev/accel")
 
-# Read by Python itself or by libraries' C code as they are loaded, where `_note_reads` sees nothing of it.
-_READ_IN_C = (
-    *(
-        "PYTHON",
-        "LD_",
-        "MALLOC_",
-        "GLIBC_",
-        "LC_",
-        "LANG",
-        "OMP_",
-        "KMP_",
-        "GOMP_",
-        "OPENBLAS_",
-        "GOTO_",
-        "MKL_",
-        "BLIS_",
-    ),
-    *("TORCH_", "PYTORCH_", "CUDA_", "TF_", "XLA_"),
-)
-# Of these, what is read only when it is needed.
-_READ_LATER = frozenset(("PYTHONSTARTUP", "PYTHONBREAKPOINT", "LANGUAGE"))
 # A module that takes the home in while it is imported cannot be shared, unless it is told its own again in the child.
-# The others may differ.
 _PERSONAL = ("HOME",)
-_INDIFFERENT = frozenset(("PATH", "SHELL", "PWD", "TZ", "JPY_PARENT_PID", "JPY_SESSION_NAME"))
 _TOLD_AGAIN = ("matplotlib", "matplotlib.font_manager", "matplotlib.style", "matplotlib.style.core")
-# Set by ipykernel before anybody can import matplotlib.
-_SET_BY_KERNELS = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
-# Below the home: what matplotlib reads when it is imported.
-_MATPLOTLIB_READS = (".config/matplotlib", ".matplotlib", ".fonts", ".local/share/fonts")
 
 
 class SpoiledError(Exception):
@@ -156,7 +129,7 @@ class Zygote:
 
     def _import_ahead(self, name: str) -> None:
         self.say(importing=name)
-        files, before = _files(), self._takers(_PERSONAL)
+        files, before = _files(), self.takers(_PERSONAL)
         try:
             importlib.import_module(name)
             self._look(files)
@@ -190,12 +163,12 @@ class Zygote:
                 raise SpoiledError("it starts a program, which would have the wrong parent")
 
     def _look_for_personal(self, before: set[str]) -> None:
-        if takers := self._takers(_PERSONAL) - before:
+        if takers := self.takers(_PERSONAL) - before:
             raise SpoiledError(
                 f"{min(takers)} takes the home folder in while it is imported, and everybody has another"
             )
 
-    def _takers(self, variables: Iterable[str]) -> set[str]:
+    def takers(self, variables: Iterable[str]) -> set[str]:
         """The modules that have taken these in, without those that take them in again in every child."""
         found = {module for name in variables for module in self.reads.get(name, ("", ()))[1]}
         return {module for module in found if module not in {*self.anew, *_TOLD_AGAIN} and not self._is_stdlib(module)}
@@ -213,119 +186,6 @@ class Zygote:
             request = _born(files)
             if request is not None:
                 return request
-
-    def become(self, request: Request) -> None:
-        """The child: be what was asked for, as if it had been executed."""
-        argv, env = request.argv, request.env
-        try:
-            for target, stream in enumerate(request.streams):
-                os.dup2(stream, target)
-            for stream in request.streams:
-                os.close(stream)
-            os.chdir(request.cwd)
-            os.environ.clear()
-            os.environ.update({**self.coerced, **self.left, **env})
-            time.tzset()
-            words = self._words(argv)
-            difference = self._difference(env) or self._move(argv[0]) or self._shadow() if words else "its options"
-            if difference:
-                os.write(2, f"[studiolo] started without forking: {difference}\n".encode())
-                os.execve(argv[0], argv, env)
-        except OSError as error:
-            os.write(request.verdict, str(error.errno).encode())
-            os._exit(127)
-        os.close(request.verdict)
-        os.close(request.gate)
-        self.channel.detach()  # closed already; its number belongs to somebody else by the time that it is finalized
-        _show(argv, env)
-        if os.isatty(1):
-            sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-        # Python's own random numbers are taken care of by Python.
-        if "numpy.random" in sys.modules:
-            sys.modules["numpy.random"].seed()
-        if "multiprocessing.process" in sys.modules:
-            sys.modules["multiprocessing.process"].current_process().authkey = os.urandom(32)
-        matplotlib = sys.modules.get("matplotlib")
-        if matplotlib is not None:
-            _tell_home(matplotlib, self.variables["HOME"])
-        sys.orig_argv = list(argv)
-        if words[0] == "-m":
-            sys.argv = ["-m", *words[2:]]
-            if not _safe_path():
-                sys.path.insert(0, os.getcwd())
-            runpy.run_module(words[1], run_name="__main__", alter_sys=True)
-        else:
-            sys.argv = list(words)
-            if not _safe_path():
-                sys.path.insert(0, os.path.dirname(os.path.abspath(words[0])))
-            runpy.run_path(words[0], run_name="__main__")
-
-    def _words(self, argv: list[str]) -> list[str]:
-        """What follows Python's own options; nothing where those are others than the zygote's."""
-        count = len(self.options)
-        words = argv[1 + count :] if argv[1 : 1 + count] == self.options else []
-        module = words[:1] == ["-m"] and len(words) > 1
-        return words if module or (words and not words[0].startswith("-")) else []
-
-    def _difference(self, env: dict[str, str]) -> str:
-        """Why something would have been imported in another way; empty where nothing would."""
-        for name in sorted({*self.variables, *env}):
-            read = name.startswith(_READ_IN_C) and name not in _READ_LATER
-            if read and self.variables.get(name) != env.get(name):
-                return f"{name} is set differently"
-        for name, left in self.left.items():
-            if env.get(name, left) != left:
-                return f"{name} is set differently"
-        later = {**_SET_BY_KERNELS, **env}
-        for name, (value, _) in self.reads.items():
-            if name not in _INDIFFERENT and name not in _PERSONAL and later.get(name) != value and self._takers([name]):
-                return f"{name} is set differently"
-        if "matplotlib" in self.imported:
-            if os.path.exists("matplotlibrc"):
-                return "there is a matplotlibrc"
-            for each in _MATPLOTLIB_READS:
-                if _has_files(os.path.join(env.get("HOME", "/"), each)):
-                    return f"there are files in ~/{each}"
-        return ""
-
-    def _move(self, executable: str) -> str:
-        """Be another virtual environment over the same Python: its search path, its packages. Why not, where not."""
-        if executable == self.executable:
-            return ""
-        prefix = os.path.dirname(os.path.dirname(os.path.abspath(executable)))
-        same = os.path.realpath(executable) == os.path.realpath(self.executable)
-        if not same or not os.path.exists(os.path.join(prefix, "pyvenv.cfg")):
-            return "it is another Python"
-        sys.executable = executable
-        sys.prefix = sys.exec_prefix = prefix
-        sys.path[:] = self.stdlib
-        site.PREFIXES[:] = [prefix]
-        site.ENABLE_USER_SITE = site.USER_SITE = site.USER_BASE = None
-        for name in ("sitecustomize", "usercustomize"):
-            sys.modules.pop(name, None)
-        site.main()
-        if "sysconfig" in sys.modules:  # it has taken the prefix down
-            importlib.reload(sys.modules["sysconfig"])
-        return ""
-
-    def _shadow(self) -> str:
-        """Which folder that comes first has another module by the name of an imported one; empty where none has."""
-        for folder in sys.path:
-            if folder in self.stdlib:
-                continue
-            if folder in self.path:
-                break
-            if names := self.imported & _modules_in(folder):
-                return f"{folder} has a {min(names)} of its own"
-        # The working folder is searched first too, but only once the start itself is over.
-        if not _safe_path() and (names := self.ahead & _modules_in(".")):
-            return f"the working folder has a {min(names)} of its own"
-        return ""
-
-
-def _safe_path() -> bool:
-    """Whether Python leaves the folder of the program, or the working folder, out of its search path."""
-    return bool(getattr(sys.flags, "safe_path", sys.flags.isolated))
 
 
 def _being_imported() -> str:
@@ -393,57 +253,20 @@ def _files() -> set[str]:
     return found
 
 
-def _modules_in(folder: str) -> set[str]:
-    """The names that could be imported from a folder."""
-    try:
-        return {name.partition(".")[0] for name in os.listdir(folder or ".")}
-    except OSError:
-        return set()
-
-
-def _has_files(folder: str) -> bool:
-    try:
-        return bool(os.listdir(folder))
-    except OSError:
-        return False
-
-
-def _tell_home(matplotlib: ModuleType, was: str) -> None:
-    """Have it look for its folders anew: they are below another home now."""
-    for name in ("get_configdir", "get_cachedir"):
-        once = getattr(matplotlib, "_logged_cached", None)
-        found = getattr(getattr(matplotlib, name, None), "__wrapped__", None)
-        if once is not None and found is not None:
-            setattr(matplotlib, name, once(f"{name}=%s", found))
-    folders = getattr(sys.modules.get("matplotlib.font_manager"), "X11FontDirectories", None)
-    if isinstance(folders, list):
-        folders[:] = [folder.replace(was, os.environ.get("HOME", was), 1) for folder in folders]
-    style = sys.modules.get("matplotlib.style.core") or sys.modules.get("matplotlib.style")
-    paths = getattr(style, "USER_LIBRARY_PATHS", None)
-    if isinstance(paths, list):
-        paths[:] = [os.path.join(matplotlib.get_configdir(), "stylelib")]
-
-
-def _show(argv: list[str], env: dict[str, str]) -> None:
-    """Have `ps` and whoever reads /proc see the new command line and environment, as far as there is room."""
-    # It is only shown.
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        with open("/proc/self/stat") as stat:
-            fields = stat.read().rpartition(")")[2].split()
-        with open("/proc/self/mem", "r+b", buffering=0) as memory:
-            for begin, end, words in (
-                (int(fields[45]), int(fields[46]), argv),
-                (int(fields[47]), int(fields[48]), [f"{name}={value}" for name, value in env.items()]),
-            ):
-                text = b"".join(os.fsencode(word) + b"\0" for word in words)[: end - begin - 1]
-                memory.seek(begin)
-                memory.write(text.ljust(end - begin, b"\0"))
-
-
 def _in_short(error: BaseException) -> str:
     if isinstance(error, SpoiledError):
         return str(error)
     return "importing it fails: " + " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
+def _beside(name: str) -> Any:
+    """A module from the folder of this program, which nobody else is to find."""
+    spec = importlib.util.spec_from_file_location(name, os.path.join(os.path.dirname(__file__), f"{name}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def main(number: str, text: str) -> None:
@@ -452,13 +275,14 @@ def main(number: str, text: str) -> None:
     asked = json.loads(text)
     if not sys.flags.isolated:
         del sys.path[0]  # this program's own folder
+    child = _beside("zygote_child")
     gc.disable()
     zygote = Zygote(socket.socket(fileno=int(number)), asked["options"], asked["begin"], asked["ahead"])
     gc.collect()
     gc.freeze()
     gc.enable()
     zygote.say(ready=True)
-    zygote.become(zygote.serve())
+    child.become(zygote, zygote.serve())
 
 
 if __name__ == "__main__":
