@@ -116,11 +116,12 @@ async def open_house(layout: Layout, port: int, report: Callable[[str], None]) -
         warming = Warming(steps, owner.name, DEFAULT_BACKEND)
         studio = Studio(steps, reconciler, usage, edge, warming, backend.agent_pid)
         watcher = Watcher(store, layout, APPS, usage, studio.stop_idle)
+        report("starting the host agent")
+        await backend.ensure()
+        await warming.begin()  # as soon as may be: it takes a second, beside all that follows
         report("starting the edge")
         await edge.ensure(port)
         await access.rebuild()
-        report("starting the host agent")
-        await backend.ensure()
         await reconciler.round()
         for default in default_tools(APPS).values():
             if await tools.find(default) is None:

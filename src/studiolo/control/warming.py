@@ -35,12 +35,16 @@ class Warming:
         """Until cancelled: what every workspace begins with is ready."""
         try:
             while True:
-                apps = [App(name=name, kind=kind) for name, kind in KNOWN_APPS.items()]
-                await self._ask(self._backend, [zygote for app in apps for zygote in await self._of_app(app)])
+                await self.begin()
                 await asyncio.sleep(_AGAIN)
         finally:
             for task in self._under_way:
                 task.cancel()
+
+    async def begin(self) -> None:
+        """Have ready what every workspace begins with."""
+        apps = [App(name=name, kind=kind) for name, kind in KNOWN_APPS.items()]
+        await self._ask(self._backend, [zygote for app in apps for zygote in await self._of_app(app)])
 
     def expect(self, document: Resolved, generation: str | None, owner: str, backend: str) -> None:
         """A workspace like this will probably be started soon. Returns at once."""
