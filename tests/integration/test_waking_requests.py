@@ -150,6 +150,21 @@ def test_what_is_done_wakes_it_and_arrives_whole(
     assert found["type"] == headers.get("Content-Type")
 
 
+def test_who_gives_up_on_a_start_does_not_spoil_it_for_who_comes_next(installed: Installation, asleep: Token) -> None:
+    hold(installed)
+    with wide(asleep) as client, ThreadPoolExecutor(1) as pool:
+        with pytest.raises(httpx2.ReadTimeout):
+            client.post("/", content=b"x", timeout=1)
+        sockets = installed.layout.app_sockets(installed.workspace("room").id)
+        until((sockets / "web.sock").exists, 30, "a socket that nobody is behind")
+        with pytest.raises(httpx2.ReadTimeout):
+            client.post("/", content=b"x", timeout=1)
+        waiting = pool.submit(client.post, "/", content=b"three")
+        let_go(installed)
+        answer = waiting.result()
+    assert (answer.status_code, answer.json()["body"]) == (200, 5)
+
+
 def test_a_programs_websocket_wakes_it(installed: Installation, asleep: Token) -> None:
     async def scenario() -> None:
         async with connect(

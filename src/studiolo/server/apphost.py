@@ -36,6 +36,8 @@ from studiolo.server.signin import safe_path
 
 _ASSETS = "/.studiolo/static"
 _LONGEST = 2000  # characters of a reason in a header
+_GONE = 499
+"""What nginx notes of a client that has not waited for the answer. Nobody reads it."""
 _T = TypeVar("_T")
 
 
@@ -96,6 +98,8 @@ def create(house: House) -> FastAPI:
         found = await _unless_gone(request, holding.hold(account, workspace, label.app, what, lost=bool(lost)))
         if isinstance(found, waking.Refuse):
             return _no(found, what)
+        if found is None:
+            return Response(status_code=_GONE)
         house.studio.access.mark_ready(label, workspace.id)
         return Response(status_code=204)
 
@@ -106,7 +110,7 @@ def create(house: House) -> FastAPI:
         found = await _unless_gone(request, holding.hold(account, workspace, _label(request).app, "polls"))
         if isinstance(found, waking.Refuse):
             return problems.as_json(found.status, found.problem, headers=_again(found))
-        return Response(status_code=204, headers={"Cache-Control": "no-store"})
+        return Response(status_code=204 if found is not None else _GONE, headers={"Cache-Control": "no-store"})
 
     @app.get("/.studiolo/progress")
     async def progress(request: Request) -> StreamingResponse:
