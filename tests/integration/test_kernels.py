@@ -364,6 +364,16 @@ def test_multiprocessing(kernel: Kernel, method: str) -> None:
     kernel.run("pool.close(); pool.join()")
 
 
+def test_what_a_kernel_forks_has_its_shell(kernel: Kernel) -> None:
+    kernel.run(
+        "import builtins, IPython, multiprocessing\n"
+        "def shells(_): return [IPython.get_ipython() is shell, builtins.get_ipython() is shell]\n"
+        "shell = get_ipython()\n"
+        "with multiprocessing.get_context('fork').Pool(1) as pool: found = pool.map(shells, [0])"
+    )
+    assert kernel.value("found") == [[True, True]]
+
+
 def test_what_computes_in_parallel(kernel: Kernel) -> None:
     kernel.run("from joblib import Parallel, delayed\ndef square(x): return x * x")
     for backend in ("loky", "multiprocessing", "threading"):

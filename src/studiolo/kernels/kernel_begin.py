@@ -68,8 +68,10 @@ def show_a_shell() -> None:
     shell.config = importlib.import_module("traitlets.config").Config({"IPKernelApp": {"connection_file": ""}})
 
     def show_none() -> None:
-        kind.clear_instance()
-        vars(builtins).pop("get_ipython", None)
+        # Kernels inherit this, and fork as well: by then they have one of their own.
+        if kind._instance is shell:
+            kind.clear_instance()
+            vars(builtins).pop("get_ipython", None)
 
     for each in kind._walk_mro():
         each._instance = shell
