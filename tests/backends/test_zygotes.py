@@ -168,8 +168,10 @@ async def test_nothing_of_one_child_reaches_another_or_the_zygote(nest: Nest) ->
         ("keep = open('/etc/hostname')", "it keeps /etc/hostname open"),
         ("import socket; keep = socket.create_server(('127.0.0.1', 0))", "it keeps socket:"),
         ("import subprocess; keep = subprocess.Popen(['sleep', '9'])", "it starts a program"),
-        ("import os; there = os.path.expanduser('~/.cache')", "takes the home folder in"),
-        ("import pathlib; there = pathlib.Path.home()", "takes the home folder in"),
+        ("import os; there = os.path.expanduser('~/.cache')", "takes the home or working folder in"),
+        ("import pathlib; there = pathlib.Path.home()", "takes the home or working folder in"),
+        ("import os; there = os.path.abspath('data')", "takes the home or working folder in"),
+        ("import multiprocessing; lock = multiprocessing.Lock()", "it keeps shared memory ("),
     ],
 )
 async def test_a_module_that_cannot_be_shared_is_left_out(nest: Nest, text: str, why: str) -> None:
@@ -178,6 +180,27 @@ async def test_a_module_that_cannot_be_shared_is_left_out(nest: Nest, text: str,
     ahead = nest.zygotes.ahead(zygote)
     assert ahead.modules == ("harmless", "later")
     assert why in ahead.left_out["bad"]
+
+
+async def test_what_imports_have_started_ends_with_them(nest: Nest) -> None:
+    note = nest.folder / "pid"
+    text = f"import subprocess; open({str(note)!r}, 'w').write(str(subprocess.Popen(['sleep', '99']).pid))"
+    zygote = nest.zygote(nest.module("starts", text))
+    await nest.ready(zygote)
+    assert "it starts a program" in nest.zygotes.ahead(zygote).left_out["starts"]
+    await until(lambda: asyncio.sleep(0, Identity.of(int(note.read_text())) is None))
+
+
+async def test_where_the_beginning_cannot_be_shared_that_is_told_and_not_tried_again(nest: Nest) -> None:
+    text = "import threading, time; threading.Thread(target=time.sleep, args=(9,), daemon=True).start()"
+    zygote = nest.zygote(begin=(nest.module("threads", text),))
+    nest.zygotes.warm(zygote)
+    await until(lambda: asyncio.sleep(0, bool(nest.zygotes.trouble(zygote))))
+    assert "it starts threads (1)" in nest.zygotes.trouble(zygote)
+    output = os.open(os.devnull, os.O_WRONLY)
+    assert await nest.fork(zygote, [*zygote.python, "-c", ""], zygote.env, nest.folder, output) is None
+    os.close(output)
+    assert nest.zygotes._line(zygote).running is None
 
 
 @pytest.mark.parametrize("text", ["while True: print('x' * 9999)", "import time; time.sleep(60)"])
@@ -192,7 +215,8 @@ async def test_a_module_that_takes_too_long_is_left_out(nest: Nest, text: str, m
 @pytest.mark.parametrize(
     ("prepare", "env", "why"),
     [
-        ({"ahead.py": ""}, {}, ""),
+        ({}, {}, ""),
+        ({}, {"LANGUAGE": "de", "PYTHONSTARTUP": "x", "LC_CTYPE": "C.UTF-8"}, "LC_CTYPE is set differently"),
         ({"program/ahead.py": "taken = 'other'"}, {}, "the working folder has a ahead of its own"),
         ({}, {"OMP_NUM_THREADS": "1"}, "OMP_NUM_THREADS is set differently"),
         ({}, {"AHEAD": "other"}, "AHEAD is set differently"),
@@ -320,6 +344,18 @@ async def test_a_killed_agent_takes_its_zygotes_along_and_no_app(local: Bench) -
     after = await local.ready("w1")
     assert after.apps[0].pid == before.apps[0].pid
     assert after.apps[0].restarts == 0
+
+
+async def test_what_an_older_agent_has_written_down_is_adopted(local: Bench) -> None:
+    before = await local.up(local.launch("w1"))
+    os.kill(_agent(local), signal.SIGKILL)
+    path = local.layout.run / "agent" / "w1.json"
+    record = json.loads(path.read_text())
+    del record["kernels"], record["launch"]["kernels"], record["launch"]["apps"][0]["zygote"]
+    path.write_text(json.dumps(record))
+    await local.backend.ensure()
+    after = await local.ready("w1")
+    assert after.apps[0].pid == before.apps[0].pid
 
 
 async def test_an_agent_that_ends_leaves_no_zygote(local: Bench) -> None:

@@ -6,8 +6,11 @@ the store, HTTP or settings. All backends pass `tests/backends`.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Literal, Protocol
 
 
@@ -29,6 +32,11 @@ class Zygote:
     ahead: tuple[str, ...] = ()
     """Modules that somebody will probably import. One that cannot be shared by forking is left out."""
     owner: str = ""
+
+    @cached_property
+    def key(self) -> str:
+        """The same for equal ones."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

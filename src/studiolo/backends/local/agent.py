@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import ctypes
 import fcntl
 import hashlib
 import logging
@@ -32,7 +31,6 @@ from studiolo.backends.local.zygotes import Zygotes
 from studiolo.daemon import write_pid_file
 from studiolo.layout import Layout
 
-_PR_SET_CHILD_SUBREAPER = 36
 _TEND = 1.0  # seconds between looks at logs and memory kills
 log = logging.getLogger("studiolo.agent")
 
@@ -81,7 +79,6 @@ def _listen(path: Path) -> socket.socket:
 
 
 async def _serve(layout: Layout, door: socket.socket, hierarchy: Hierarchy) -> None:
-    _adopt_orphans()
     zygotes = Zygotes(layout.run / "zygotes", hierarchy)
     residents = Residents(Records(layout.run / "agent"), hierarchy, zygotes)
     adopted = residents.adopt()
@@ -103,13 +100,6 @@ async def _serve(layout: Layout, door: socket.socket, hierarchy: Hierarchy) -> N
     hierarchy.tidy()
     log.info("ends; what runs goes on running")
     server.close()
-
-
-def _adopt_orphans() -> None:
-    """What zygotes fork becomes our own child once its parent has ended, so that its end is told to us, as is that of
-    what we start ourselves. What workspaces' programs leave behind comes to us as well."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 if __name__ == "__main__":

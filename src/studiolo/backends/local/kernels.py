@@ -30,6 +30,7 @@ VARIABLE = "STUDIOLO_KERNELS"
 """Names the socket in the environment of all that runs in the workspace."""
 
 _REQUEST = 10.0  # seconds for what is said first
+_LAST = 1.0
 _FILES = 4
 log = logging.getLogger("studiolo.agent")
 
@@ -80,10 +81,16 @@ class Kernels:
         self._listening = listening
 
     def close(self) -> None:
+        """From now on nobody is heard."""
         if self._listening is not None:
             asyncio.get_running_loop().remove_reader(self._listening)
             self._listening.close()
             self._listening = None
+
+    async def settled(self) -> None:
+        """Once the kernels have ended: until all is written down that is known of them."""
+        if self._serving:
+            await asyncio.wait(self._serving, timeout=_LAST)
 
     def tend(self) -> None:
         """End kernels whose program has ended, as their own look at their parent would; forget those that are gone."""
@@ -112,7 +119,7 @@ class Kernels:
                 kernel = await self._kernel(connection)
             except (OSError, ValueError) as error:
                 with contextlib.suppress(OSError):
-                    connection.send(json.dumps({"declined": str(error)}).encode())
+                    connection.send(json.dumps({"declined": str(error) or type(error).__name__}).encode())
                 return
             process = kernel.process
             try:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import fcntl
 import os
 import resource
 import signal
 import termios
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,6 +73,7 @@ def spawn(
     """
     gate_end, gate = os.pipe()
     verdict, verdict_end = os.pipe()
+    pid = -1
     # A signal between fork and exec must not reach the agent's own handlers, whose wake-up pipe the child shares.
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
@@ -82,6 +84,9 @@ def spawn(
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         os.close(gate_end)
         os.close(verdict_end)
+        if pid < 0:  # there can be none
+            os.close(gate)
+            os.close(verdict)
     identity = Identity.of(pid)
     if identity is None:
         os.close(gate)
@@ -165,6 +170,29 @@ async def ended(process: Identity) -> Ending:
         return _reap(process.pid)
     finally:
         os.close(handle)
+
+
+_births = 0
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+@contextlib.contextmanager
+def adopting() -> Iterator[None]:
+    """Meanwhile, what below us loses its parent becomes our own child, so that its end is told to us: a zygote's child
+    on its way. At all other times it goes to init, as programs expect that look out for that."""
+    global _births
+    _births += 1
+    _adopt(True)
+    try:
+        yield
+    finally:
+        _births -= 1
+        _adopt(_births > 0)
+
+
+def _adopt(orphans: bool) -> None:
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, int(orphans), 0, 0, 0)
 
 
 def reap_orphans(before: set[int]) -> set[int]:

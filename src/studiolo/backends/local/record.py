@@ -134,7 +134,9 @@ def _record_from(data: dict[str, Any]) -> Record:
         name: AppRecord(**{**app, "process": _identity(app["process"]), "bridge": _identity(app["bridge"])})
         for name, app in data["apps"].items()
     }
-    kernels = [KernelRecord(Identity(**kernel["process"]), Identity(**kernel["asker"])) for kernel in data["kernels"]]
+    kernels = [
+        KernelRecord(Identity(**kernel["process"]), Identity(**kernel["asker"])) for kernel in data.get("kernels", ())
+    ]
     return Record(**{**data, "launch": launch_from(data["launch"]), "apps": apps, "kernels": kernels})
 
 

@@ -27,7 +27,8 @@ from studiolo.backends.backend import (
 from studiolo.problem import Conflict, Denied, NotFound, Problem, StudioloError, Unavailable, WrongInput
 
 VERSION = 2
-"""Raised with every change of these messages: an agent of another version is replaced, and what runs is adopted."""
+"""Raised with every change of these messages: an agent of another version is replaced, and what runs is adopted. So
+what is kept in records must be understood when an older one has written it."""
 
 LINE_LIMIT = 64 << 20
 _ERRORS: dict[str, type[StudioloError]] = {
@@ -59,12 +60,12 @@ def launch_from(data: Mapping[str, Any]) -> Launch:
         **{
             **data,
             "apps": tuple(
-                AppLaunch(**{**app, "argv": tuple(app["argv"]), "zygote": zygote_from(app["zygote"])})
+                AppLaunch(**{**app, "argv": tuple(app["argv"]), "zygote": zygote_from(app.get("zygote"))})
                 for app in data["apps"]
             ),
             "mounts": tuple(Mount(**mount) for mount in data["mounts"]),
             "seeds": tuple(SeedFile(**seed) for seed in data["seeds"]),
-            "kernels": zygote_from(data["kernels"]),
+            "kernels": zygote_from(data.get("kernels")),
         }
     )
 

@@ -180,6 +180,11 @@ class Workspace:
         if kills := self.record.oom_kills:
             memory = format_size(self.launch.memory or 0)
             notes.append(f"processes killed because it needed more than its {memory} of memory: {kills}")
+        notes += [
+            f"{app.name} is started, not forked: {why}"
+            for app in self.launch.apps
+            if app.zygote is not None and (why := self._zygotes.trouble(app.zygote))
+        ]
         return Observation(
             id=self.launch.id,
             run=self.launch.run,
@@ -263,6 +268,8 @@ class Workspace:
             await asyncio.sleep(pause)
             pause = min(0.1, pause * 1.5)
         _reap(leaders)
+        if self._kernels is not None:
+            await self._kernels.settled()
         await self._forget()
 
     async def _forget(self) -> None:

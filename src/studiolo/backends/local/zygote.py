@@ -11,9 +11,9 @@ import. `<socket>` is the number of an open SOCK_SEQPACKET socket, on which it s
     {"ready": true}                    from here on it forks
 
 and then hears `fork`, with six open files: standard input, output and error, a gate, a verdict, and the request
-`{"argv", "env", "cwd"}` as JSON. The child belongs to its grandparent once it is born. It writes `p<pid>` (or
-`e<errno>`, where there can be none) to the verdict, waits at the gate for a byte, and becomes what `argv` says. An
-error in between is written to the verdict as a number, as `launching.spawn` does.
+`{"argv", "env", "cwd"}` as JSON, perhaps with a `umask`. The child belongs to its grandparent once it is born. It
+writes `p<pid>` (or `e<errno>`, where there can be none) to the verdict, waits at the gate for a byte, and becomes what
+`argv` says. An error in between is written to the verdict as a number, as `launching.spawn` does.
 
 What is forked must not be told from what is executed. What a library took in while it was imported (variables, files
 of the home, threads, open files) could tell. So the zygote refuses what cannot be shared, and a child that was asked
@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import gc
 import importlib
 import importlib.util
@@ -33,6 +34,7 @@ import runpy
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any
@@ -42,7 +44,8 @@ _FILES = 6
 _PR_SET_PDEATHSIG = 1
 _DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/dri/", "/dev/dxg", "/dev/accel")
 
-# A module that takes the home in while it is imported cannot be shared, unless it is told its own again in the child.
+# A module that takes the home, or the working folder, in while it is imported cannot be shared, unless it is told its
+# own again in the child.
 _PERSONAL = ("HOME",)
 _TOLD_AGAIN = ("matplotlib", "matplotlib.font_manager", "matplotlib.style", "matplotlib.style.core")
 
@@ -60,6 +63,7 @@ class Request:
             text.seek(0)
             asked = json.load(text)
         self.argv, self.env, self.cwd = asked["argv"], asked["env"], asked["cwd"]
+        self.umask = asked.get("umask")
 
 
 class Zygote:
@@ -117,7 +121,19 @@ class Zygote:
                 reads.setdefault(os.fsdecode(name), (text, set()))[1].add(_being_imported())
 
         environ.__getitem__ = noted  # type: ignore[method-assign]
-        return lambda: setattr(environ, "__getitem__", ordinary)
+        here = os.getcwd
+
+        def noted_here() -> str:
+            reads.setdefault(_PERSONAL[0], (None, set()))[1].add(_being_imported())
+            return here()
+
+        os.getcwd = noted_here
+
+        def end() -> None:
+            environ.__getitem__ = ordinary  # type: ignore[method-assign]
+            os.getcwd = here
+
+        return end
 
     def _begin_with(self, name: str) -> None:
         if name.endswith(".py"):
@@ -165,7 +181,7 @@ class Zygote:
     def _look_for_personal(self, before: set[str]) -> None:
         if takers := self.takers(_PERSONAL) - before:
             raise SpoiledError(
-                f"{min(takers)} takes the home folder in while it is imported, and everybody has another"
+                f"{min(takers)} takes the home or working folder in while it is imported, and everybody has another"
             )
 
     def takers(self, variables: Iterable[str]) -> set[str]:
@@ -205,8 +221,11 @@ def _born(files: list[int]) -> Request | None:
         if child is not None:
             os.waitpid(child, 0)
         return None
+    between = os.getpid()
     if _fork(files[4]) != 0:
         os._exit(0)
+    while os.getppid() == between:  # until it is the agent's child
+        time.sleep(0.0002)
     os.setsid()
     for name in os.listdir("/proc/self/fd"):
         if int(name) > 2 and int(name) not in files:
@@ -214,15 +233,14 @@ def _born(files: list[int]) -> Request | None:
                 os.close(int(name))
     for file in files:
         os.set_inheritable(file, False)
-    request = Request(files)
+    gate, verdict = files[3:5]
     try:
-        os.write(request.verdict, b"p%d\n" % os.getpid())
-        went = os.read(request.gate, 1)
-    except OSError:
-        went = b""
-    if went != _GO:
-        os._exit(0)
-    return request
+        os.write(verdict, b"p%d\n" % os.getpid())
+        if os.read(gate, 1) == _GO:
+            return Request(files)
+    except (OSError, ValueError, KeyError):
+        os.write(verdict, str(errno.EINVAL).encode())
+    os._exit(0)
 
 
 def _started_with() -> dict[str, str]:
@@ -244,8 +262,13 @@ def _threads() -> list[str]:
 
 
 def _files() -> set[str]:
-    """What is open, beyond the standard streams."""
+    """What is open, beyond the standard streams, and memory that a child would go on sharing."""
     found = set()
+    with open("/proc/self/maps") as maps:
+        for line in maps:
+            place, rights, *_, name = [*line.split(), ""]
+            if rights.endswith("s") and "w" in rights:
+                found.add(f"shared memory ({name or place})")
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):  # the one by which they were listed
             if int(name) > 2:
@@ -273,7 +296,7 @@ def main(number: str, text: str) -> None:
     with contextlib.suppress(OSError, AttributeError):  # it ends with the agent, however that ends
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     asked = json.loads(text)
-    if not sys.flags.isolated:
+    if not getattr(sys.flags, "safe_path", sys.flags.isolated):
         del sys.path[0]  # this program's own folder
     child = _beside("zygote_child")
     gc.disable()

@@ -6,6 +6,7 @@ Loaded by `zygote.py`, before anything else is imported there.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import os
 import runpy
@@ -15,17 +16,25 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 from types import ModuleType
-from typing import Protocol
+from typing import Any, Protocol
 
 # Read by Python itself or by libraries' C code as they are loaded, where `_note_reads` sees nothing of it.
 _READ_IN_C = (
-    *("PYTHON", "LD_", "MALLOC_", "GLIBC_", "LC_", "LANG", "OMP_", "KMP_", "GOMP_", "OPENBLAS_", "GOTO_", "MKL_"),
+    *("PYTHON", "LD_", "MALLOC_", "GLIBC_", "LC_", "OMP_", "KMP_", "GOMP_", "OPENBLAS_", "GOTO_", "MKL_"),
     *("BLIS_", "TORCH_", "PYTORCH_", "CUDA_", "TF_", "XLA_"),
 )
+_READ_IN_C_TOO = ("LANG",)
 # Of these, what is read only when it is needed.
-_READ_LATER = frozenset(("PYTHONSTARTUP", "PYTHONBREAKPOINT", "LANGUAGE"))
+_READ_LATER = frozenset(("PYTHONSTARTUP", "PYTHONBREAKPOINT"))
+_PR_SET_MM, _PR_SET_MM_ARG_END, _PR_SET_MM_ENV_END = 35, 9, 11
 # May differ. What is derived from the home is looked at library by library.
 _INDIFFERENT = frozenset(("HOME", "PATH", "SHELL", "PWD", "TZ", "JPY_PARENT_PID", "JPY_SESSION_NAME"))
+# Lists of folders that were made from the prefix as their modules were imported.
+_BELOW_PREFIX = (
+    ("jupyter_core.paths", "ENV_JUPYTER_PATH"),
+    ("jupyter_core.paths", "ENV_CONFIG_PATH"),
+    ("IPython.core.application", "ENV_CONFIG_DIRS"),
+)
 # Set by ipykernel before anybody can import matplotlib.
 _SET_BY_KERNELS = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
 # Below the home: what matplotlib reads when it is imported.
@@ -38,6 +47,7 @@ class Asked(Protocol):
     argv: list[str]
     env: dict[str, str]
     cwd: str
+    umask: int | None
     streams: list[int]
     gate: int
     verdict: int
@@ -70,6 +80,8 @@ def become(zygote: Imported, request: Asked) -> None:
         for stream in request.streams:
             os.close(stream)
         os.chdir(request.cwd)
+        if request.umask is not None:
+            os.umask(request.umask)
         os.environ.clear()
         os.environ.update({**zygote.coerced, **zygote.left, **env})
         time.tzset()
@@ -91,7 +103,9 @@ def become(zygote: Imported, request: Asked) -> None:
     if "numpy.random" in sys.modules:
         sys.modules["numpy.random"].seed()
     if "multiprocessing.process" in sys.modules:
-        sys.modules["multiprocessing.process"].current_process().authkey = os.urandom(32)
+        process: Any = sys.modules["multiprocessing.process"]
+        process.current_process().authkey = os.urandom(32)
+        process.ORIGINAL_DIR = os.getcwd()
     matplotlib = sys.modules.get("matplotlib")
     if matplotlib is not None:
         _tell_home(matplotlib, zygote.variables["HOME"])
@@ -118,12 +132,13 @@ def _words(zygote: Imported, argv: list[str]) -> list[str]:
 
 def _difference(zygote: Imported, env: dict[str, str]) -> str:
     """Why something would have been imported in another way; empty where nothing would."""
-    for name in sorted({*zygote.variables, *env}):
-        read = name.startswith(_READ_IN_C) and name not in _READ_LATER
-        if read and zygote.variables.get(name) != env.get(name):
-            return f"{name} is set differently"
-    for name, left in zygote.left.items():
-        if env.get(name, left) != left:
+    # What Python and the imports have set by themselves may be inherited from another kernel, or not be there yet.
+    imported = {**zygote.variables, **zygote.coerced, **zygote.left}
+    wanted = {**zygote.coerced, **zygote.left, **env}
+    for name in sorted({*imported, *wanted}):
+        python = name.startswith("PYTHON") and sys.flags.ignore_environment
+        read = name.startswith(_READ_IN_C) or name in _READ_IN_C_TOO or name in zygote.left
+        if read and not python and name not in _READ_LATER and imported.get(name) != wanted.get(name):
             return f"{name} is set differently"
     later = {**_SET_BY_KERNELS, **env}
     for name, (value, _) in zygote.reads.items():
@@ -146,9 +161,10 @@ def _move(zygote: Imported, executable: str) -> str:
     same = os.path.realpath(executable) == os.path.realpath(zygote.executable)
     if not same or not os.path.exists(os.path.join(prefix, "pyvenv.cfg")):
         return "it is another Python"
+    was = sys.prefix
     sys.executable = executable
     sys.prefix = sys.exec_prefix = prefix
-    sys.path[:] = zygote.stdlib
+    sys.path[:] = [*_python_path(), *zygote.stdlib]
     site.PREFIXES[:] = [prefix]
     site.ENABLE_USER_SITE = site.USER_SITE = site.USER_BASE = None
     for name in ("sitecustomize", "usercustomize"):
@@ -156,13 +172,18 @@ def _move(zygote: Imported, executable: str) -> str:
     site.main()
     if "sysconfig" in sys.modules:  # it has taken the prefix down
         importlib.reload(sys.modules["sysconfig"])
+    for module, name in _BELOW_PREFIX:
+        folders = getattr(sys.modules.get(module), name, None)
+        if isinstance(folders, list):
+            folders[:] = [each.replace(was, prefix, 1) if each.startswith(was + os.sep) else each for each in folders]
     return ""
 
 
 def _shadow(zygote: Imported) -> str:
     """Which folder that comes first has another module by the name of an imported one; empty where none has."""
+    first = _python_path()
     for folder in sys.path:
-        if folder in zygote.stdlib:
+        if folder in zygote.stdlib or (folder in first and folder in zygote.path):  # the zygote has searched them too
             continue
         if folder in zygote.path:
             break
@@ -172,6 +193,13 @@ def _shadow(zygote: Imported) -> str:
     if not _safe_path() and (names := zygote.ahead & _modules_in(".")):
         return f"the working folder has a {min(names)} of its own"
     return ""
+
+
+def _python_path() -> list[str]:
+    """The folders that PYTHONPATH puts first. They are the zygote's too, or else something is set differently."""
+    if sys.flags.ignore_environment:
+        return []
+    return [os.path.abspath(each) for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each]
 
 
 def _safe_path() -> bool:
@@ -217,10 +245,12 @@ def _show(argv: list[str], env: dict[str, str]) -> None:
         with open("/proc/self/stat") as stat:
             fields = stat.read().rpartition(")")[2].split()
         with open("/proc/self/mem", "r+b", buffering=0) as memory:
-            for begin, end, words in (
-                (int(fields[45]), int(fields[46]), argv),
-                (int(fields[47]), int(fields[48]), [f"{name}={value}" for name, value in env.items()]),
+            for begin, end, number, words in (
+                (int(fields[45]), int(fields[46]), _PR_SET_MM_ARG_END, argv),
+                (int(fields[47]), int(fields[48]), _PR_SET_MM_ENV_END, [f"{name}={env[name]}" for name in env]),
             ):
                 text = b"".join(os.fsencode(word) + b"\0" for word in words)[: end - begin - 1]
                 memory.seek(begin)
                 memory.write(text.ljust(end - begin, b"\0"))
+                # Without the right to do this (CAP_SYS_RESOURCE) what follows is seen as empty words.
+                ctypes.CDLL(None).prctl(_PR_SET_MM, number, ctypes.c_ulong(begin + len(text)), 0, 0)

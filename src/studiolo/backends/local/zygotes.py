@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
-import hashlib
 import json
 import logging
 import os
@@ -22,7 +20,7 @@ from pathlib import Path
 from studiolo.backends.backend import Ahead, Zygote
 from studiolo.backends.local import procfs
 from studiolo.backends.local.cgroup import Group, Hierarchy
-from studiolo.backends.local.launching import Gated, ended, spawn
+from studiolo.backends.local.launching import Gated, adopting, ended, spawn
 from studiolo.daemon import Identity
 
 GROUPS = READY, COMING = "zygotes", "zygotes-coming"
@@ -33,9 +31,13 @@ _WANTED = 600.0  # that one is kept after the last time somebody wanted it
 _BEGIN = 60.0  # for what every start imports
 _AHEAD = 30.0  # for one module
 _BIRTH = 2.0  # for a child to say its pid
+_SOON = 10.0  # after which its end is nothing that would come again at once
+_DEATH = 1.0  # for one that was killed; what is stuck in the kernel is left to itself
 _REST = 60.0  # until one that could not begin is tried again
+_EARLY = 3  # ends in a row before that
 # Bytes.
 _ROOM = 16384
+_LINE = 2048
 _SPARE = 768 << 20  # of memory that must be left to begin one
 _SHORT = 256 << 20  # of memory: with less, all are ended
 _GROWTH = 64 << 20  # beyond what it had when it was ready; more means that something leaks into it
@@ -43,11 +45,6 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 _PROGRAM = Path(__file__).with_name("zygote.py")
 
 log = logging.getLogger("studiolo.agent")
-
-
-def key_of(zygote: Zygote) -> str:
-    """The same for equal ones."""
-    return hashlib.sha256(json.dumps(dataclasses.asdict(zygote), sort_keys=True).encode()).hexdigest()[:16]
 
 
 class Zygotes:
@@ -89,8 +86,13 @@ class Zygotes:
 
     def ahead(self, zygote: Zygote) -> Ahead:
         """What is imported ahead there."""
-        line = self._line(zygote)
-        return Ahead(line.ready, line.modules, dict(line.left_out))
+        line = self._lines.get(zygote.key)
+        return Ahead(line.ready, line.modules, dict(line.left_out)) if line is not None else Ahead(False, (), {})
+
+    def trouble(self, zygote: Zygote) -> str:
+        """Why nothing can be forked from it, ever; empty where something can."""
+        line = self._lines.get(zygote.key)
+        return line.trouble if line is not None else ""
 
     async def tend(self) -> None:
         """Once a second: end what is stuck, has grown, is no longer wanted or takes memory that is needed; begin what
@@ -102,11 +104,12 @@ class Zygotes:
                 await line.tend(now, short)
             elif now > line.wanted_until:
                 del self._lines[key]
+                shutil.rmtree(self._folder / key, ignore_errors=True)
         self._begin_next()
 
     async def close(self) -> None:
         """End all. Their children go on."""
-        for line in self._lines.values():
+        for line in list(self._lines.values()):
             line.wanted_until = 0.0
             await line.end("the host agent ends")
         for name in GROUPS:
@@ -114,7 +117,7 @@ class Zygotes:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _line(self, zygote: Zygote) -> _Line:
-        key = key_of(zygote)
+        key = zygote.key
         if key not in self._lines:
             groups = [self._hierarchy.group(name) for name in GROUPS]
             self._lines[key] = _Line(zygote, self._folder / key, *groups)
@@ -151,6 +154,8 @@ class _Line:
         self.wanted_until = 0.0
         self.rests_until = 0.0
         self.left_out: dict[str, str] = {}
+        self.trouble = ""
+        self._early = 0
         self.running: _Running | None = None
         self.settled = asyncio.Event()
         """It is ready, or will not be."""
@@ -169,7 +174,8 @@ class _Line:
         self.settled.clear()
         try:
             self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # The last one is room: children write their own variables over the zygote's, for whoever reads /proc.
+            # The last one is room: children write their own variables over the zygote's, for whoever reads /proc. There
+            # is room behind its command line as well.
             env = {**self.zygote.env, "HOME": str(self._home), "STUDIOLO_ROOM": "." * _ROOM}
             self.running = _Running(self.zygote, self.modules, env, self._heard)
         except OSError as error:
@@ -198,6 +204,8 @@ class _Line:
             else:
                 self._rest("it does not become ready")
             await self.end("it hangs")
+        elif running.ready and running.silent_for > _SOON and self._early:
+            self._early = 0
         elif running.ready and running.grown > _GROWTH:
             await self.end("it has grown")
         elif short or now > self.wanted_until:
@@ -221,14 +229,20 @@ class _Line:
             if running.importing and not running.ready:
                 self.left_out.setdefault(running.importing, "importing it ends the program")
             elif not running.ready:
-                self._rest("it has ended before it was ready")
-            running.forget()
+                self._rest(running.failure or "it has ended before it was ready")
+            elif running.silent_for < _SOON:
+                self._early += 1
+                if self._early > _EARLY:
+                    self._rest("it ends again and again as soon as it is ready")
+            running.kill()
             self.settled.set()
         elif "spoiled" in message:
             if message["spoiled"]:
                 self.left_out[str(message["spoiled"])] = str(message["why"])
-            else:
-                self._rest(str(message["why"]))
+            else:  # it would be the same again
+                self.trouble = str(message["why"])
+                self._rest(self.trouble)
+                self.rests_until = float("inf")
         elif "ready" in message:
             log.info("zygote %s is ready: %s", self.name, ", ".join(self.modules) or "nothing ahead")
             self.hurry()
@@ -254,6 +268,7 @@ class _Running:
         self._heard = heard
         self.ready = False
         self.importing = ""
+        self.failure = ""
         self._since = time.monotonic()
         self._delay = 0.0
         self._memory = 0
@@ -261,7 +276,7 @@ class _Running:
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._channel.setblocking(False)
         theirs.set_inheritable(True)
-        asked = json.dumps({"options": zygote.python[1:], "begin": zygote.begin, "ahead": ahead})
+        asked = json.dumps({"options": zygote.python[1:], "begin": zygote.begin, "ahead": ahead}).ljust(_LINE)
         argv = [*zygote.python, str(_PROGRAM), str(theirs.fileno()), asked]
         nothing = os.open(os.devnull, os.O_RDWR)
         try:
@@ -278,7 +293,8 @@ class _Running:
 
     def release(self) -> None:
         async def go() -> None:
-            await self._gated.release()
+            if (failure := await self._gated.release()) is not None:
+                self.failure = f"it cannot be started: {failure.strerror}"
             await ended(self.process)
 
         task = asyncio.create_task(go())
@@ -288,6 +304,11 @@ class _Running:
     def busy_for(self, now: float) -> float:
         """Seconds since it last said something, without those in which others had the processors."""
         return now - self._since - (_delay(self.process.pid) - self._delay)
+
+    @property
+    def silent_for(self) -> float:
+        """Seconds since it last said something."""
+        return time.monotonic() - self._since
 
     @property
     def grown(self) -> int:
@@ -301,7 +322,12 @@ class _Running:
 
     async def _fork(self, streams: Sequence[int], content: int) -> Gated:
         gate_end, gate = os.pipe()
-        verdict, verdict_end = os.pipe()
+        try:
+            verdict, verdict_end = os.pipe()
+        except OSError:
+            os.close(gate_end)
+            os.close(gate)
+            raise
         try:
             socket.send_fds(self._channel, [b"fork"], [*streams, gate_end, verdict_end, content])
         except OSError:
@@ -312,7 +338,8 @@ class _Running:
             os.close(gate_end)
             os.close(verdict_end)
         try:
-            said = await self._said(verdict)
+            with adopting():
+                said = await self._said(verdict)
             if not said.startswith(b"p"):
                 number = int(said[1:] or b"0")
                 raise OSError(number, os.strerror(number) if number else "it has ended")
@@ -339,14 +366,19 @@ class _Running:
             await asyncio.gather(line, return_exceptions=True)  # before the file is closed, on which it listens
 
     async def end(self) -> None:
-        self.forget()
-        procfs.send(self.process, signal.SIGKILL)
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        """Kill it, and see it end if it does so at once."""
+        self.kill()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_DEATH)
 
-    def forget(self) -> None:
-        """It is not heard any more."""
-        asyncio.get_running_loop().remove_reader(self._channel)
-        self._channel.close()
+    def kill(self) -> None:
+        """It is not heard any more; what its imports have started ends with it."""
+        if self._channel.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self._channel)
+            self._channel.close()
+        for process in procfs.session(self.process):
+            procfs.send(process.identity, signal.SIGKILL)
+        procfs.send(self.process, signal.SIGKILL)
 
     def _hear(self) -> None:
         try:
