@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Event
 from typing import Any
 
 import httpx2
@@ -329,6 +331,21 @@ def test_who_waits_while_it_is_stopped_again_hears_of_it(installed: Installation
         assert waiting.result().json()["code"] == "stopped"
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_who_waits_does_not_undo_a_stop(installed: Installation, asleep: Token, method: str) -> None:
+    hold(installed)
+    with wide(asleep) as client, ThreadPoolExecutor(2) as pool:
+        first = pool.submit(client.request, method, "/")
+        under_way(installed)
+        second = pool.submit(client.request, method, "/")
+        with pytest.raises(httpx2.ReadTimeout):  # as long as these two have been waiting by then
+            client.request(method, "/", timeout=1)
+        installed.run("stop", "room")
+        for waiting in (first, second):
+            assert (waiting.result().status_code, waiting.result().json()["code"]) == (503, "stopped")
+    assert installed.workspace("room").desired == "stopped"
+
+
 def test_a_crashed_app_is_waited_for(installed: Installation, asleep: Token) -> None:
     with wide(asleep) as client:
         before = client.get("/").json()["pid"]
@@ -385,3 +402,48 @@ def test_the_control_plane_may_go_and_come_while_a_request_waits(installed: Inst
         let_go(installed)
         assert client.get("/").status_code == 200
     assert json.loads(installed.run("ps", "--json").stdout)
+
+
+def test_what_comes_while_everything_is_shut_down_starts_nothing(installed: Installation) -> None:
+    """Programs come again and again, and the app takes two seconds to end."""
+    slow = APP.replace(
+        "while os", "import signal\nsignal.signal(15, lambda *_: (time.sleep(2), os._exit(0)))\nwhile os"
+    )
+    app = {"name": "web", "kind": "command", "command": [sys.executable, "-I", "-c", slow, "{port}"]}
+    installed.make({**DOCUMENT, "name": "lingers", "apps": [app]})
+    installed.phase("lingers", "running")
+    installed.make({**DOCUMENT, "name": "rests"}, start=False)
+    installed.phase("rests", "stopped")
+    tokens = [installed.token("lingers"), installed.token("rests")]
+    installed.make({**DOCUMENT, "name": "held"}, start=False)
+    installed.layout.workspace_home(installed.workspace("held").id).mkdir(parents=True, exist_ok=True)
+    hold(installed, "held")
+    token = installed.token("held")
+    told: list[str] = []
+    over = Event()
+
+    def come_again(token: Token) -> None:
+        with wide(token) as client:
+            while not over.is_set():
+                with contextlib.suppress(httpx2.TransportError, ValueError):  # the edge ends too
+                    told.append(client.post("/", content=b"x").json().get("code", ""))
+                over.wait(0.05)
+
+    with wide(token) as client, ThreadPoolExecutor(3) as pool:
+        held = pool.submit(client.post, "/", content=b"x")
+        under_way(installed, "held")
+        try:
+            down = pool.submit(installed.down)
+            until(lambda: installed.workspace("lingers").desired == "stopped", 30, "the first of it")
+            for each in tokens:
+                pool.submit(come_again, each)
+            down.result()
+        finally:
+            over.set()
+        assert held.result().json()["code"] == "stopped"
+    assert "shutting-down" in told
+    log = (installed.layout.logs / "control-plane.log").read_text()
+    assert "not every workspace has ended in time" not in log
+    installed.up()
+    found = {each.name: (each.desired, each.phase) for each in map(installed.workspace, ("lingers", "rests", "held"))}
+    assert found == dict.fromkeys(("lingers", "rests", "held"), ("stopped", "stopped"))

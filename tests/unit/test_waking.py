@@ -94,6 +94,14 @@ def test_what_was_stopped_is_woken_by_people_and_programs_and_not_by_a_page_left
 
 
 @pytest.mark.parametrize("what", EVERY)
+def test_what_is_stopped_while_a_request_waits_stays_stopped(what: Intent) -> None:
+    refused = answer(what, a_workspace("stopping", "stopped", "stopped"), "lab", waited=True)
+    assert isinstance(refused, Refuse)
+    assert (refused.status, refused.problem.code) == (503, "stopped")
+    assert answer(what, a_workspace("pending", app="starting"), "lab", waited=True) == Wait()
+
+
+@pytest.mark.parametrize("what", EVERY)
 @pytest.mark.parametrize(
     ("phase", "app"),
     [

@@ -18,7 +18,7 @@ from studiolo.backends.backend import Observation
 from studiolo.control import waking
 from studiolo.control.access import Account
 from studiolo.control.studio import Studio
-from studiolo.problem import Conflict, NotFound, Problem, StudioloError
+from studiolo.problem import Conflict, NotFound, Problem, StudioloError, Unavailable
 from studiolo.resources import Workspace
 
 log = structlog.get_logger()
@@ -60,12 +60,18 @@ class Holding:
         async with self._watched(account, workspace) as vigil:
             if lost:
                 await asyncio.sleep(_NOTICED)
+            waited = False
             while True:
-                news, found = vigil.news, vigil.answer(what, app)
+                news, found = vigil.news, vigil.answer(what, app, waited=waited)
+                waited = vigil.workspace is not None
                 if isinstance(found, waking.Wake):
                     why = "its link was opened" if what == "opens" else f"{app} was used"
-                    with contextlib.suppress(Conflict, NotFound):  # it is being deleted
+                    try:
                         await self._studio.wake(account, workspace.id, why)
+                    except Unavailable as error:
+                        return waking.Refuse(error.problem)
+                    except (Conflict, NotFound):
+                        pass  # it is being deleted
                     await vigil.look()
                 elif isinstance(found, waking.Wait):
                     try:
@@ -102,10 +108,16 @@ class Holding:
         while True:
             begun = loop.time()
             self._sooner.clear()
-            with contextlib.suppress(StudioloError):  # the host agent is being brought up again
+            try:
                 seen = await self._studio.observe()
                 for workspace_id, vigil in self._vigils.items():
                     vigil.see(seen.get(workspace_id))
+            except StudioloError:
+                pass  # the host agent is being brought up again
+            except Exception:
+                # One bad look must not end the loop: everybody who is held waits for the next.
+                log.exception("what runs could not be looked at")
+                await asyncio.sleep(_SELDOM)
             await asyncio.sleep(max(_EVERY, (loop.time() - begun) * (1 - _SHARE) / _SHARE))
             if not any(vigil.starting for vigil in self._vigils.values()):
                 with contextlib.suppress(TimeoutError):
@@ -131,10 +143,12 @@ class _Vigil:
         self._one = asyncio.Lock()
         self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._follow())]
 
-    def answer(self, what: waking.Intent, app: str) -> waking.Answer:
+    def answer(self, what: waking.Intent, app: str, *, waited: bool) -> waking.Answer:
         if self._gone:
             return waking.Refuse(Problem("deleted", "this workspace is deleted"), status=404)
-        return waking.answer(what, self.workspace, app) if self.workspace is not None else waking.Wait()
+        if self.workspace is None:
+            return waking.Wait()
+        return waking.answer(what, self.workspace, app, waited=waited)
 
     @property
     def starting(self) -> bool:
@@ -167,10 +181,18 @@ class _Vigil:
         self.news.cancel()
 
     async def _listen(self) -> None:
-        with contextlib.suppress(NotFound):
-            async for _ in self._studio.events(self._account, None, self._id):
-                if self._looked:
-                    self._poked.set()
+        while True:
+            try:
+                async for event in self._studio.events(self._account, None, self._id):
+                    # Where each stands in the queue is told to all at every step, and changes no answer.
+                    if self._looked and event.kind != "progress":
+                        self._poked.set()
+            except NotFound:
+                return
+            except Exception:
+                log.exception("listening for a workspace that is waited for failed", id=self._id)
+            await asyncio.sleep(_SELDOM)  # it fell behind; what was told meanwhile is looked at
+            self._poked.set()
 
     async def _follow(self) -> None:
         while True:

@@ -30,7 +30,7 @@ from studiolo.control.warming import Warming
 from studiolo.daemon import read_pid_file
 from studiolo.edge.edge import Edge
 from studiolo.names import Label
-from studiolo.problem import Conflict, Denied, NotFound, Problem, WrongInput
+from studiolo.problem import Conflict, Denied, NotFound, Problem, Unavailable, WrongInput
 from studiolo.resources import (
     Block,
     BlockKind,
@@ -78,6 +78,8 @@ class Studio:
         self.secrets = steps.renewal.secrets
         self.spares = Spares(steps, reconciler, usage)
         self._warming = warming
+        self._ending = False
+        """Everything is being shut down."""
 
     @property
     def access(self) -> Access:
@@ -96,6 +98,8 @@ class Studio:
         ready = await self.spares.ready(account.id, DEFAULT_BACKEND, resolved) if wish.start else []
         made = ""
         async with self._store.write() as session:
+            if wish.start:
+                self._refuse_while_ending()
             row = await session.scalar(
                 select(WorkspaceRow).where(WorkspaceRow.owner_id == account.id, WorkspaceRow.name == resolved.name)
             )
@@ -156,7 +160,7 @@ class Studio:
 
     async def wake(self, account: Account, ref: str, why: str) -> Workspace:
         """Start it if it was stopped. What has failed stays so until somebody asks for it: a request must not bring an
-        app that crashes back again and again."""
+        app that crashes back again and again. Raises `Unavailable` while everything is being shut down."""
         if (await self._row(account, ref)).desired != "stopped":
             return await self.workspace(account, ref)
         return await self._ask(account, ref, why)
@@ -177,6 +181,7 @@ class Studio:
     ) -> Workspace:
         found = await self._row(account, ref)
         async with self._store.write() as session:
+            self._refuse_while_ending()
             row = await session.get_one(WorkspaceRow, found.id)
             if row.desired == "deleted":
                 raise Conflict(Problem("deleting", f"{row.name} is being deleted", "wait a moment, then make it anew"))
@@ -203,7 +208,8 @@ class Studio:
             self._reconciler.wake()
 
     async def stop_all(self, why: str) -> None:
-        """Stop every workspace, whoever it belongs to, and keep none ready any more."""
+        """Stop every workspace, whoever it belongs to, and keep none ready any more. From now on none is started."""
+        self._ending = True
         await self.spares.close()
         async with self._store.read() as session:
             rows = list(await session.scalars(select(WorkspaceRow).where(WorkspaceRow.desired == "running")))
@@ -215,6 +221,12 @@ class Studio:
         """Wait until no workspace runs or is on its way to, and no spare is left."""
         while any(phase not in ("stopped", "failed") for phase in await self.phases()) or await self.spares.there():
             await asyncio.sleep(_POLL)
+
+    def _refuse_while_ending(self) -> None:
+        """Raises `Unavailable`. Within the transaction that would start something: it comes before all are stopped."""
+        if self._ending:
+            message = "everything is being shut down, so nothing is started"
+            raise Unavailable(Problem("shutting-down", message, "studiolo up, then ask again"))
 
     async def _stop(self, workspace_id: str, owner_id: str, run: str | None, why: str, kind: str = "asked") -> None:
         async with self._store.write() as session:

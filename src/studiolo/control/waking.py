@@ -74,12 +74,18 @@ class Refuse:
 Answer = GoOn | Wake | Wait | Refuse
 
 
-def answer(what: Intent, workspace: Workspace, app: str) -> Answer:
-    """What to do with a request for an app of this workspace, as it is now."""
+def answer(what: Intent, workspace: Workspace, app: str, *, waited: bool = False) -> Answer:
+    """What to do with a request for an app of this workspace, as it is now.
+
+    `waited`: it has been looked at for this request before. What is stopped now was stopped since, and whoever did
+    that meant it.
+    """
     if workspace.desired == "deleted":
         return Refuse(Problem("deleting", f"{workspace.name} is being deleted"), status=404)
+    if workspace.desired == "stopped" and what == "polls":
+        return Refuse(_stopped(workspace), 30)
     if workspace.desired == "stopped":
-        return Refuse(_stopped(workspace), 30) if what == "polls" else Wake()
+        return Refuse(_stopped_meanwhile(workspace)) if waited else Wake()
     if workspace.phase == "failed":
         return Refuse(_failed(workspace))
     found = next(status for status in workspace.apps if status.name == app)
@@ -120,6 +126,14 @@ def _stopped(workspace: Workspace) -> Problem:
         "stopped",
         f"{workspace.name} is stopped, and what a page asks in the background does not start it",
         f"open its page anew, or studiolo start {workspace.name}",
+    )
+
+
+def _stopped_meanwhile(workspace: Workspace) -> Problem:
+    return Problem(
+        "stopped",
+        f"{workspace.name} was stopped while this request waited for it",
+        f"send it again, or studiolo start {workspace.name}",
     )
 
 
