@@ -7,13 +7,14 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -63,8 +64,11 @@ class Agent:
                     self._answer(connection)
 
     def _answer(self, connection: socket.socket) -> None:
-        word, (stdin, stdout, stderr, content), _, _ = socket.recv_fds(connection, 16, 4)
+        word, files, _, _ = socket.recv_fds(connection, 16, 4)
+        if not word:  # it only wanted to know who listens
+            return
         assert word == b"kernel"
+        stdin, stdout, stderr, content = files
         with os.fdopen(content, "rb") as file:
             file.seek(0)
             request = json.load(file)
@@ -299,6 +303,50 @@ async def test_a_program_that_cannot_be_run_fails_as_ever(agent: Agent, tmp_path
     with pytest.raises(FileNotFoundError):
         async with a_kernel(tmp_path, command="/nowhere/python"):
             pass
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (lambda: None, ""),
+        (lambda: os.nice(1), "the niceness"),
+        (lambda: os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0)), "the scheduling policy"),
+        (lambda: os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]), "the choice of processors"),
+        (lambda: resource.setrlimit(resource.RLIMIT_CPU, (1000, 1001)), 'the limit "Max cpu time"'),
+        (lambda: resource.setrlimit(resource.RLIMIT_AS, (1 << 40, 1 << 40)), 'the limit "Max address space"'),
+        (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (200, 300)), ""),  # that is given to a forked kernel
+    ],
+)
+def test_what_a_kernel_would_not_inherit_is_found(change: Callable[[], object], name: str) -> None:
+    if "processors" in name and len(os.sched_getaffinity(0)) == 1:
+        pytest.skip("this machine has one processor")
+    with subprocess.Popen(["sleep", "60"], preexec_fn=change) as agent:
+        try:
+            assert studiolo_kernels._difference(agent.pid) == name
+        finally:
+            agent.kill()
+
+
+async def test_a_forked_kernel_may_open_as_many_files_and_has_the_same_umask(agent: Agent, tmp_path: Path) -> None:
+    limits, umask = resource.getrlimit(resource.RLIMIT_NOFILE), os.umask(0o027)
+    try:
+        async with a_kernel(tmp_path) as manager:
+            assert isinstance(manager.provisioner.process, Forked)
+            assert agent.requests[0]["umask"] == 0o027
+            resource.prlimit(pid(manager), resource.RLIMIT_NOFILE, (64, limits[1]))
+            studiolo_kernels._let_open_as_many_files(pid(manager))
+            assert resource.prlimit(pid(manager), resource.RLIMIT_NOFILE) == limits
+    finally:
+        os.umask(umask)
+
+
+async def test_where_something_would_not_be_inherited_a_kernel_is_started(
+    agent: Agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(studiolo_kernels, "_difference", lambda _: "the niceness")
+    async with a_kernel(tmp_path) as manager:
+        assert isinstance(manager.provisioner.process, subprocess.Popen)
+        assert agent.requests == []
 
 
 def test_the_oldest_python_that_can_import_it() -> None:

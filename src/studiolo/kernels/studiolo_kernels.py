@@ -5,8 +5,9 @@ workspaces' environments, where nothing of ours can be imported. To everybody wh
 LocalProvisioner: a forked kernel is a process of this machine too, only with another parent.
 
 `STUDIOLO_KERNELS` is the path of a SOCK_SEQPACKET socket. It is sent `kernel`, with standard input, output and error
-and a file that holds `{"argv", "env", "cwd"}` as JSON. The agent answers `{"pid", "started"}` or `{"declined": WHY}`,
-and says `{"ended": STATUS}` on the same connection when the kernel has ended. An agent that goes takes none with it.
+and a file that holds `{"argv", "env", "cwd", "umask"}` as JSON. The agent answers `{"pid", "started"}` or
+`{"declined": WHY}`, and says `{"ended": STATUS}` on the same connection when the kernel has ended. An agent that goes
+takes none with it.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ import contextlib
 import json
 import os
 import pathlib
+import resource
 import signal
 import socket
+import struct
 import subprocess
 import tempfile
 import time
@@ -33,6 +36,7 @@ _LONGEST = 1 << 16
 # Seconds that an answer may take. Forking takes milliseconds, but many may ask at once.
 _PATIENCE = 10.0
 _BINDING = 0.5  # seconds that a kernel may take to listen; a forked one takes a tenth of that
+_OPEN_FILES = "Max open files"  # as /proc/<pid>/limits calls it
 _INTERVAL = 0.05  # seconds between looks at a process, for who waits for its end without an event loop
 
 
@@ -147,22 +151,29 @@ async def _fork(
             name for name, value in {"independent": independent or None, **more}.items() if value is not None
         )
         raise _NotForked(f"it is wanted with {', '.join(words)}")
-    # The agent looks after the process that asks, so that the kernel need not; 1 says that to it.
-    request = {
-        "argv": argv,
-        "env": {**env, "JPY_PARENT_PID": "1"},
-        "cwd": os.path.abspath(cwd or os.curdir),  # noqa: PTH100
-    }
     agent = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         agent.setblocking(False)
         agent.connect(address)
+        pid, _, _ = struct.unpack("3i", agent.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        difference = _difference(pid)
+        if difference:
+            raise _NotForked(f"{difference} of this program would not be the kernel's")
+        request = {
+            "argv": argv,
+            # The agent looks after the process that asks, so that the kernel need not; 1 says that to it.
+            "env": {**env, "JPY_PARENT_PID": "1"},
+            "cwd": os.path.abspath(cwd or os.curdir),  # noqa: PTH100
+            "umask": int(_status("thread-self")["Umask"], 8),
+        }
         _send(agent, json.dumps(request).encode())
         heard = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(agent, _LONGEST), _PATIENCE)
         answer = json.loads(heard or b'{"declined": "the host agent has gone"}')
         if "declined" in answer:
             raise _NotForked(answer["declined"])
-        return Forked(argv, answer["pid"], answer["started"], agent)
+        kernel = Forked(argv, answer["pid"], answer["started"], agent)
+        _let_open_as_many_files(kernel.pid)
+        return kernel
     except asyncio.TimeoutError as error:  # noqa: UP041  (two different ones before Python 3.11)
         agent.close()
         raise _NotForked(f"the host agent did not answer within {_PATIENCE:g} s") from error
@@ -172,6 +183,46 @@ async def _fork(
     except BaseException:
         agent.close()
         raise
+
+
+def _difference(agent: int) -> str:
+    """What a kernel would inherit from who starts it here, and gets otherwise as a child of that process; empty where
+    nothing. Raises `OSError` where that cannot be known."""
+    here, there = _inherited("thread-self"), _inherited(str(agent))
+    return next((name for name in here if here[name] != there.get(name)), "")
+
+
+def _inherited(process: str) -> dict[str, str]:
+    """By name, without what can be given to a kernel that has been forked."""
+    folder = pathlib.Path("/proc", process)
+    status = _status(process)
+    stat = (folder / "stat").read_text().rpartition(")")[2].split()
+    found = {
+        "the user": status["Uid"] + status["Gid"] + status["Groups"],
+        "the rights": status["CapEff"] + status["CapBnd"] + status["NoNewPrivs"] + status["Seccomp"],
+        "the niceness": stat[16],
+        "the scheduling policy": stat[38],
+        "the choice of processors": status["Cpus_allowed_list"],
+        "the root folder": str((folder / "root").readlink()),
+    }
+    for each in (folder / "ns").iterdir():
+        found[f"the namespace {each.name}"] = str(each.readlink())
+    for line in (folder / "limits").read_text().splitlines()[1:]:
+        name = line[:26].strip()  # columns of a fixed width; names have spaces in them
+        if name != _OPEN_FILES:
+            found[f'the limit "{name}"'] = line[26:]
+    return found
+
+
+def _status(process: str) -> dict[str, str]:
+    lines = pathlib.Path("/proc", process, "status").read_text().splitlines()
+    return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+
+
+def _let_open_as_many_files(pid: int) -> None:
+    """As this process, which may have changed that: JupyterLab's server lets itself open more."""
+    with contextlib.suppress(OSError, ValueError):  # not allowed, or the kernel has ended again
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, resource.getrlimit(resource.RLIMIT_NOFILE))
 
 
 async def _bound(connection: Any) -> None:
