@@ -14,11 +14,15 @@ KERNEL_OPTIONS = ("-Xfrozen_modules=off",)
 
 # ipykernel takes these in when it is imported. It is no child of whoever starts it; and it draws into the notebook.
 _KERNEL_ENV = {"JPY_PARENT_PID": "1", "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
-# Of the variables that a document sets, those that are taken in when something is imported. None of them is a secret.
-_TAKEN_IN = (
-    *("PYTHON", "LD_", "LC_", "LANG", "TZ", "MALLOC_", "MPL", "MATPLOTLIBRC"),
-    *("OMP_", "KMP_", "GOMP_", "OPENBLAS_", "MKL_", "BLIS_", "NUMEXPR_"),
+# Of the variables that are set for a workspace, those that are taken in while something is imported. By Python itself,
+# whose list grows with its versions, and by C code: what `zygote_child` compares, as a test says. Then by what reads
+# them in Python, each by its whole name: what only begins like that may be a secret's.
+TAKEN_IN_BY_C = (
+    *("PYTHON", "LD_", "MALLOC_", "GLIBC_", "LC_", "OMP_", "KMP_", "GOMP_", "OPENBLAS_", "GOTO_", "MKL_"),
+    *("BLIS_", "TORCH_", "PYTORCH_", "CUDA_", "TF_", "XLA_"),
 )
+_TAKEN_IN = frozenset(("LANG", "LANGUAGE", "TZ", "MPLBACKEND", "MPLCONFIGDIR", "MATPLOTLIBRC"))
+_TAKEN_IN_PREFIXES = (*TAKEN_IN_BY_C, "NUMEXPR_")
 
 
 def for_kernels(
@@ -31,13 +35,14 @@ def for_kernels(
     if base.interpreter is None:
         return None
     path = ":".join([*base.path, common["PATH"]])
-    env = {**common, **_named(owner), **_KERNEL_ENV, **base.env, **_taken_in(declared), "PATH": path}
+    env = {**common, **_named(owner), **_KERNEL_ENV, **base.env, **taken_in(declared), "PATH": path}
     return Zygote((base.interpreter, *KERNEL_OPTIONS), env, (str(kernels.BEGIN),), ahead, owner)
 
 
-def for_app(beginning: Beginning, common: Mapping[str, str], declared: Mapping[str, str], owner: str) -> Zygote:
-    """For one kind of app, made from the same tools, of one owner."""
-    env = {**common, **_named(owner), **_taken_in(declared)}
+def for_app(beginning: Beginning, common: Mapping[str, str], own: Mapping[str, str], owner: str) -> Zygote:
+    """For one kind of app, made from the same tools, of one owner. `own` are the variables of its workspace: what its
+    generation sets, and the document over that."""
+    env = {**common, **_named(owner), **taken_in(own)}
     return Zygote(beginning.python, env, beginning.begin, (), owner)
 
 
@@ -45,5 +50,8 @@ def _named(owner: str) -> dict[str, str]:
     return {"USER": owner, "LOGNAME": owner}
 
 
-def _taken_in(declared: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in declared.items() if name.startswith(_TAKEN_IN)}
+def taken_in(variables: Mapping[str, str]) -> dict[str, str]:
+    """Those that make a difference while something is imported."""
+    return {
+        name: value for name, value in variables.items() if name in _TAKEN_IN or name.startswith(_TAKEN_IN_PREFIXES)
+    }

@@ -52,6 +52,7 @@ def compose(room: Room, layout: Layout, kinds: Mapping[str, AppKind], origin: st
     folder = room.folder or home
     env = variables(room, home, os.environ)
     common, declared = common_variables(os.environ), room.document.env
+    own = {**room.software.activation.env, **declared}
     apps: list[AppLaunch] = []
     seeds: list[SeedFile] = []
     notes = list(room.notes)
@@ -85,7 +86,7 @@ def compose(room: Room, layout: Layout, kinds: Mapping[str, AppKind], origin: st
                 cwd=str(folder),
                 ready=process.ready,
                 timeout=process.timeout,
-                zygote=forking.for_app(beginning, common, declared, room.owner) if beginning is not None else None,
+                zygote=forking.for_app(beginning, common, own, room.owner) if beginning is not None else None,
             )
         )
         seeds += [SeedFile(str(seed.path), seed.text, seed.keep) for seed in process.seeds]

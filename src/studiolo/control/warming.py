@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import structlog
 
@@ -42,9 +44,11 @@ class Warming:
                 task.cancel()
 
     async def begin(self) -> None:
-        """Have ready what every workspace begins with."""
-        apps = [App(name=name, kind=kind) for name, kind in KNOWN_APPS.items()]
-        await self._ask(self._backend, [zygote for app in apps for zygote in await self._of_app(app)])
+        """Have ready what every workspace begins with. Never fails."""
+        with _costing_speed_only():
+            apps = [App(name=name, kind=kind) for name, kind in KNOWN_APPS.items()]
+            wanted = [zygote for app in apps for zygote in await self._of_app(app, {}, self._owner)]
+            await self._steps.backends[self._backend].warm(wanted)
 
     def expect(self, document: Resolved, generation: str | None, owner: str, backend: str) -> None:
         """A workspace like this will probably be started soon. Returns at once."""
@@ -53,18 +57,22 @@ class Warming:
         task.add_done_callback(self._under_way.discard)
 
     async def _prepare(self, document: Resolved, generation: str | None, owner: str, backend: str) -> None:
-        wanted = [zygote for app in document.apps for zygote in await self._of_app(app, document, owner)]
-        renewal = self._steps.renewal
-        built = renewal.generations.find(generation or "")
-        if built is not None and built.kind in ON_HOST:
-            kind, verdict = renewal.kinds[built.kind], renewal.generations.verdict(built.id)
-            ahead = software.worth_importing(built, kind, document.environment.preload, verdict)
-            base = kind.activate(built.lock, built.folder)
-            kernels = forking.for_kernels(base, ahead, common_variables(os.environ), document.env, owner)
-            wanted += [kernels] if kernels is not None else []
-        await self._ask(backend, wanted)
+        with _costing_speed_only():
+            wanted, own = [], dict(document.env)
+            renewal = self._steps.renewal
+            built = renewal.generations.find(generation or "")
+            if built is not None and built.kind in ON_HOST:
+                kind, verdict = renewal.kinds[built.kind], renewal.generations.verdict(built.id)
+                ahead = software.worth_importing(built, kind, document.environment.preload, verdict)
+                base = kind.activate(built.lock, built.folder)
+                own = {**base.env, **own}
+                kernels = forking.for_kernels(base, ahead, common_variables(os.environ), document.env, owner)
+                wanted += [kernels] if kernels is not None else []
+            apps = [zygote for app in document.apps for zygote in await self._of_app(app, own, owner)]
+            await self._steps.backends[backend].warm([*apps, *wanted])
 
-    async def _of_app(self, app: App, document: Resolved | None = None, owner: str | None = None) -> list[Zygote]:
+    async def _of_app(self, app: App, own: Mapping[str, str], owner: str) -> list[Zygote]:
+        """`own` are the variables of its workspace."""
         kind: AppKind = self._steps.apps[app.kind]
         tools = kind.tools(app)
         found = await self._steps.tools.find(tools) if tools is not None else None
@@ -73,11 +81,15 @@ class Warming:
         beginning = kind.beginning(found.folder if found is not None else None)
         if beginning is None:
             return []
-        declared = document.env if document is not None else {}
-        return [forking.for_app(beginning, common_variables(os.environ), declared, owner or self._owner)]
+        return [forking.for_app(beginning, common_variables(os.environ), own, owner)]
 
-    async def _ask(self, backend: str, zygotes: list[Zygote]) -> None:
-        try:
-            await self._steps.backends[backend].warm(zygotes)
-        except StudioloError as error:  # it costs speed only
-            log.info("nothing is warmed", problem=str(error.problem))
+
+@contextmanager
+def _costing_speed_only() -> Iterator[None]:
+    """What fails here is told in the log, and nobody misses it."""
+    try:
+        yield
+    except StudioloError as error:
+        log.info("nothing is warmed", problem=str(error.problem))
+    except Exception:
+        log.exception("nothing is warmed")
