@@ -7,6 +7,7 @@ id of the last event kept, so a reader that goes on after an id misses nothing t
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 
@@ -26,7 +27,8 @@ class Journal:
         self._store = store
         self._clock = clock
         self._last = 0
-        self._readers: set[asyncio.Queue[tuple[str | None, Event]]] = set()
+        # By what they read: an account's events, of one workspace or (None) of all.
+        self._readers: defaultdict[tuple[str | None, str | None], set[asyncio.Queue[Event]]] = defaultdict(set)
 
     async def open(self) -> None:
         async with self._store.write() as session:
@@ -69,11 +71,13 @@ class Journal:
         self._pass_on(account_id, event)
 
     def _pass_on(self, account_id: str | None, event: Event) -> None:
-        for reader in list(self._readers):
-            if reader.qsize() < _BACKLOG:
-                reader.put_nowait((account_id, event))
-            else:
-                self._readers.discard(reader)
+        for workspace_id in {None, event.workspace}:
+            readers = self._readers.get((account_id, workspace_id), set())
+            for reader in list(readers):
+                if reader.qsize() < _BACKLOG:
+                    reader.put_nowait(event)
+                else:
+                    readers.discard(reader)
 
     async def history(self, account_id: str, workspace_id: str | None, after: int = 0, limit: int = 200) -> list[Event]:
         """The newest `limit` events after an id, oldest first."""
@@ -93,23 +97,24 @@ class Journal:
 
     async def follow(self, account_id: str, after: int | None, workspace_id: str | None) -> AsyncIterator[Event]:
         """Events as they happen; with `after`, first those kept since that id. Ends only by being closed."""
-        queue: asyncio.Queue[tuple[str | None, Event]] = asyncio.Queue()
-        self._readers.add(queue)
+        queue: asyncio.Queue[Event] = asyncio.Queue()
+        readers = self._readers[account_id, workspace_id]
+        readers.add(queue)
         seen = self._last if after is None else after
         try:
             if after is not None:
                 for event in await self.history(account_id, workspace_id, after, limit=_BACKLOG):
                     seen = event.id
                     yield event
-            while queue in self._readers or not queue.empty():
-                owner, event = await queue.get()
-                if owner != account_id or workspace_id not in (None, event.workspace):
-                    continue
+            while queue in readers or not queue.empty():
+                event = await queue.get()
                 if event.kind == "progress" or event.id > seen:
                     seen = max(seen, event.id)
                     yield event
         finally:
-            self._readers.discard(queue)
+            readers.discard(queue)
+            if not readers and self._readers.get((account_id, workspace_id)) is readers:
+                del self._readers[account_id, workspace_id]
 
 
 def as_event(row: EventRow) -> Event:
