@@ -102,6 +102,7 @@ class Generations:
         self._reserve = reserve
         self._clock = clock
         self._builds: dict[str, _Build] = {}
+        self._found: dict[str, tuple[tuple[tuple[int, int], ...], Generation]] = {}
         self._protecting: set[asyncio.Task[None]] = set()
 
     def find(self, lock_id: str) -> Generation | None:
@@ -110,19 +111,14 @@ class Generations:
         if not lock_id.isalnum():
             return None
         try:
-            lock = Lock(**json.loads((folder / "lock.json").read_text(encoding="utf-8")))
-            facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
-            return Generation(
-                lock_id,
-                lock.kind,
-                folder,
-                lock,
-                facts["built_at"],
-                facts["seconds"],
-                facts["packages"],
-                facts.get("builder", ""),
-            )
+            # It is asked for every workspace at every look, and its files do not change.
+            marks = [(folder / name).stat() for name in ("lock.json", _FACTS)]
+            version = tuple((mark.st_ino, mark.st_mtime_ns) for mark in marks)
+            if lock_id not in self._found or self._found[lock_id][0] != version:
+                self._found[lock_id] = version, _read(lock_id, folder)
+            return self._found[lock_id][1]
         except (OSError, ValueError, TypeError, KeyError):
+            self._found.pop(lock_id, None)
             return None
 
     def all(self) -> tuple[Generation, ...]:
@@ -379,6 +375,21 @@ def _protect(folder: Path) -> None:
                     os.chmod(name, stat.S_IMODE(mode) & ~0o222, dir_fd=handle)
     with contextlib.suppress(FileNotFoundError):
         (folder / _FACTS).chmod(0o444)
+
+
+def _read(lock_id: str, folder: Path) -> Generation:
+    lock = Lock(**json.loads((folder / "lock.json").read_text(encoding="utf-8")))
+    facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
+    return Generation(
+        lock_id,
+        lock.kind,
+        folder,
+        lock,
+        facts["built_at"],
+        facts["seconds"],
+        facts["packages"],
+        facts.get("builder", ""),
+    )
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
