@@ -294,6 +294,44 @@ def test_a_notebook_that_a_program_runs_is_forked(lab: Lab) -> None:
     assert lab.python(DRIVER, "who.txt", forked=False) == 0
 
 
+def test_a_notebook_that_is_run_from_a_terminal_is_forked(lab: Lab) -> None:
+    (lab.folder / "who.txt").write_text(f"print(int({FORKED.format(agent=lab.installed.pid('agent'))}))")
+    variables = {"TERM": "xterm-256color", "COLORTERM": "truecolor", "TERM_PROGRAM": "vscode", "SHLVL": "1", "_": "x"}
+    terminal = {**variables, "LS_COLORS": "x", "COLUMNS": "100", "LINES": "50", "PAGER": "less", "EDITOR": "vi"}
+    assert lab.python(f"import os; os.environ.update({terminal})\n{DRIVER}", "who.txt") == 1
+
+
+# What a kernel inherits from the program that starts it.
+INHERITED = """
+import json, os, resource
+print(json.dumps([open("/proc/self/status").read().partition("Umask:\\t")[2][:4], os.nice(0),
+  len(os.sched_getaffinity(0)), resource.getrlimit(resource.RLIMIT_NOFILE), resource.getrlimit(resource.RLIMIT_AS),
+  int(FORKED)]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "forked"),
+    [
+        ("os.umask(0o027)", True),
+        ("resource.setrlimit(resource.RLIMIT_NOFILE, (500, 600))", True),
+        ("resource.setrlimit(resource.RLIMIT_AS, (1 << 40, 1 << 41))", False),
+        ("os.nice(1)", False),
+        ("os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])", False),
+    ],
+)
+def test_it_inherits_what_its_program_has_set(lab: Lab, change: str, forked: bool) -> None:
+    if "affinity" in change and len(os.sched_getaffinity(0)) == 1:
+        pytest.skip("this machine has one processor")
+    look = FORKED.format(agent=lab.installed.pid("agent"))
+    (lab.folder / "inherited.txt").write_text(INHERITED.replace("FORKED", look))
+    program = f"import os, resource; {change}\n" + DRIVER
+    *found, was_forked = lab.python(program, "inherited.txt")
+    *expected, was_started = lab.python(program, "inherited.txt", forked=False)
+    assert found == expected
+    assert (was_forked, was_started) == (forked, False)
+
+
 def test_how_it_ended_is_known(lab: Lab) -> None:
     program = """
 import json, os, signal, sys, time
@@ -317,17 +355,44 @@ def test_startup_files_are_run(lab: Lab) -> None:
     startup.mkdir(parents=True, exist_ok=True)
     (startup / "00-mine.py").write_text("from_profile = 'profile'")
     (lab.packages / "sitecustomize.py").write_text("import os; os.environ['SITE'] = 'customized'")
+    (lab.packages / "usercustomize.py").write_text("raise RuntimeError('it is nobody's in a virtual environment')")
     (lab.packages / "zz-mine.pth").write_text("import sys; sys.from_pth = 'pth'\n")
-    code = "import os, sys, json; print(json.dumps([started_up, from_profile, os.environ['SITE'], sys.from_pth]))"
+    code = (
+        "import os, sys, json; more = 'usercustomize' in sys.modules\n"
+        "print(json.dumps([started_up, from_profile, os.environ['SITE'], sys.from_pth, more]))"
+    )
     (lab.folder / "code.txt").write_text(code)
     program = "import os; os.environ['PYTHONSTARTUP'] = 'startup.py'\n" + DRIVER
     try:
         for forked in (True, False):
             found = lab.python(program, "code.txt", forked=forked)
-            assert found == ["PYTHONSTARTUP", "profile", "customized", "pth"]
+            assert found == ["PYTHONSTARTUP", "profile", "customized", "pth", False]
     finally:
-        for path in (startup / "00-mine.py", lab.packages / "sitecustomize.py", lab.packages / "zz-mine.pth"):
-            path.unlink()
+        (startup / "00-mine.py").unlink()
+        for name in ("sitecustomize.py", "usercustomize.py", "zz-mine.pth"):
+            (lab.packages / name).unlink()
+
+
+def test_python_path_is_searched_first(installed: Installation, tmp_path_factory: pytest.TempPathFactory) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "far.py").write_text("x = 'far'")
+    folder = tmp_path_factory.mktemp("repositories") / "paths"
+    lab = Lab(installed, "paths", folder, env={"PYTHONPATH": f"{elsewhere}:near"})
+    (folder / "near").mkdir()
+    (folder / "near/close.py").write_text("x = 'close'")
+    (folder / "code.txt").write_text("import sys, json, far, close; print(json.dumps([sys.path, far.x, close.x]))")
+    found = lab.python(DRIVER, "code.txt")
+    assert found == lab.python(DRIVER, "code.txt", forked=False)
+    path, *imported = found
+    assert imported == ["far", "close"]
+    places = [path.index(str(each)) for each in (elsewhere, folder / "near", lab.packages)]
+    assert places == sorted(places)
+    with a_kernel(lab.socket) as kernel:
+        assert lab.has_forked(kernel)
+        assert kernel.value("__import__('sys').path") == path
+    (folder / "near/pandas.py").write_text("__version__ = 'mine'")
+    with a_kernel(lab.socket) as kernel:
+        assert kernel.value("__import__('pandas').__version__") == "mine"
 
 
 @pytest.mark.parametrize("where", ["overlay", "folder"])
@@ -362,6 +427,49 @@ def test_multiprocessing(kernel: Kernel, method: str) -> None:
     kernel.run(f"import multiprocessing; pool = multiprocessing.get_context({method!r}).Pool(2)")
     assert kernel.run("pool.map(abs, [-1, -2, -3])").result == "[1, 2, 3]"
     kernel.run("pool.close(); pool.join()")
+
+
+def test_functions_of_a_module_beside_the_notebook_run_in_other_processes(lab: Lab) -> None:
+    beside = lab.folder / "notebooks"
+    beside.mkdir(exist_ok=True)
+    (beside / "beside.py").write_text("def square(x): return x * x")
+    with a_kernel(lab.socket, path="notebooks") as kernel:
+        assert lab.has_forked(kernel)
+        kernel.run("import multiprocessing, joblib, os, beside")
+        for method in ("fork", "spawn", "forkserver"):
+            code = (
+                f"with multiprocessing.get_context({method!r}).Pool(2) as pool: print(pool.map(beside.square, [2, 3]))"
+            )
+            assert kernel.run(code).printed == "[4, 9]\n", method
+        code = "joblib.Parallel(n_jobs=2, backend='loky')(joblib.delayed(beside.square)(x) for x in (2, 3))"
+        assert kernel.run(code).result == "[4, 9]"
+        # They look there also when the notebook has gone elsewhere.
+        kernel.run("os.chdir('/')")
+        code = "with multiprocessing.get_context('spawn').Pool(2) as pool: print(pool.map(beside.square, [2, 3]))"
+        assert kernel.run(code).printed == "[4, 9]\n"
+
+
+def test_linear_algebra_and_learning_compute_with_all_processors(lab: Lab) -> None:
+    # What was imported ahead has lost its threads; it starts them again.
+    code = """
+import json, os, numpy, threadpoolctl
+from sklearn.ensemble import HistGradientBoostingRegressor
+def threads(): return len(os.listdir("/proc/self/task"))
+draw = numpy.random.default_rng(1)
+a, x = draw.normal(size=(1000, 1000)), draw.normal(size=1000)
+before = threads()
+right = bool(numpy.allclose(numpy.linalg.solve(a, a @ x), x) and numpy.allclose(a @ a.T, (a @ a.T).T))
+after = threads()
+model = HistGradientBoostingRegressor(max_iter=20, random_state=0).fit(a, x)
+pools = sorted([pool["user_api"], pool["num_threads"]] for pool in threadpoolctl.threadpool_info())
+said = [right, pools, threads() - after, model.predict(a[:5]).round(6).tolist()]
+print(json.dumps([said, after - before]))
+"""
+    (lab.folder / "computing.txt").write_text(code)
+    found, begun = lab.python(DRIVER, "computing.txt")
+    assert [found, 0] == lab.python(DRIVER, "computing.txt", forked=False)
+    assert found[0] is True
+    assert (begun > 0) == (len(os.sched_getaffinity(0)) > 1)
 
 
 def test_what_a_kernel_forks_has_its_shell(kernel: Kernel) -> None:

@@ -23,6 +23,9 @@ MODULES = (
     *("comm", "sqlite3", "unittest.mock", "pdb", "debugpy.server.api"),
 )
 
+# It takes in which terminal there is, for its window's title; a kernel has none, whichever terminal it is wanted from.
+ANEW = ("IPython.utils.terminal",)
+
 
 class _File:
     """As much of a module as is asked for."""
