@@ -173,7 +173,8 @@ class GenerationDetail(Generation):
     kernel: str = ""
     """`ok`, `none`, `failed`; empty where nobody looked."""
     preload: dict[str, str] = {}
-    """Modules to import ahead, each with why it is left out; empty where it is not."""
+    """Modules to import ahead, each with why it is left out (`not yet`: it will be there soon); empty where it is not.
+    """
     notes: tuple[str, ...] = ()
 
 

@@ -12,6 +12,7 @@ import pytest
 from uv import find_uv_bin
 
 from installation import Installation, echo, left_behind, until
+from package_server import PackageServer, serving, wheel
 from studiolo.environments.pins import parse, render
 from studiolo.resources import Workspace
 
@@ -194,10 +195,38 @@ def test_a_generation_whose_kernel_does_not_start_is_marked_bad_and_left(
 def test_modules_to_import_ahead_are_tried(installed: Installation, make: Any) -> None:
     _, workspace = make("ahead", {"requirements.txt": SIX}, environment={"preload": ["six", "sixx"]})
     shown = installed.json("env", "show", "-w", "ahead")
-    assert shown["preload"]["six"] == ""
+    assert shown["preload"]["six"] in ("", "not yet")
     assert "sixx" in shown["preload"]["sixx"]
     assert any(note.startswith("preload: sixx is left out") for note in workspace.notes)
     assert shown["kernel"] == "ok"
+
+
+def test_what_cannot_be_shared_is_told_and_what_is_not_there_yet_is_not_claimed(
+    installed: Installation, make: Any, tmp_path: Path
+) -> None:
+    """A module that starts a thread can be imported, and is left out for kernels all the same."""
+    go = tmp_path / "go"
+    thread = "import threading, time\nthreading.Thread(target=time.sleep, args=(1e6,), daemon=True).start()\n"
+    waits = "import os, time\nahead = 'zygote' in open('/proc/self/cmdline').read()\n"
+    waits += f"while ahead and not os.path.exists({str(go)!r}): time.sleep(0.02)\n"
+    modules = {"idler": waits, "spinner": thread}
+    wheels = [wheel(name, "1.0", files={f"{name}.py": text}) for name, text in modules.items()]
+    with serving(PackageServer().add(*wheels)) as server:
+        indexes = [{"url": server.url}]
+        files = {"requirements.txt": "spinner==1.0\nidler==1.0\n"}
+        make("threads", files, environment={"preload": list(modules), "indexes": indexes})
+
+    def told() -> dict[str, str]:
+        found: dict[str, str] = installed.json("env", "show", "-w", "threads")["preload"]
+        return found
+
+    assert told() == dict.fromkeys(modules, "not yet")
+    go.touch()
+    after = until(lambda: (found := told())["idler"] == "" and found, 60, "that it is imported")
+    assert "thread" in after["spinner"]
+    installed.run("stop", "threads")
+    installed.phase("threads", "stopped")
+    assert told() == dict.fromkeys(modules, ""), "when it was built, both could be imported"
 
 
 def test_what_is_installed_by_hand_survives_and_can_be_adopted(installed: Installation, make: Any) -> None:

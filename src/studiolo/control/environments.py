@@ -24,6 +24,7 @@ from studiolo.control.lineage import Line
 from studiolo.control.renewal import Relock, in_words
 from studiolo.control.subject import as_reason, new_run
 from studiolo.control.verification import rebuilt
+from studiolo.control.view import imported_ahead
 from studiolo.environments import overlay
 from studiolo.environments.difference import difference
 from studiolo.environments.generations import Generation as Built
@@ -77,21 +78,15 @@ class Environments:
         found = await self._numbered(row, number)
         lock = await self._lock(found)
         verdict = self._generations.verdict(found.generation) or {}
-        ahead = self._ahead(row) if found.generation == row.generation else {}
+        seen = self._observed(row.id) if found.generation == row.generation else None
         return GenerationDetail(
             **(await self._show(found, row)).model_dump(),
             contents=tuple(_package(each) for each in await self._packages(lock)),
             exports=self._renewal.kinds[lock.kind].exports,
             kernel=str(verdict.get("kernel", "")),
-            preload={**ahead, **verdict.get("preload", {})},
+            preload=imported_ahead(verdict.get("preload", {}), seen.ahead if seen is not None else None),
             notes=tuple(str(note) for note in lock.facts.get("notes", ())),
         )
-
-    def _ahead(self, row: WorkspaceRow) -> dict[str, str]:
-        """What is imported ahead for its kernels as it runs now, each with why it is left out."""
-        if (seen := self._observed(row.id)) is None or seen.ahead is None:
-            return {}
-        return {**dict.fromkeys(seen.ahead.modules, ""), **seen.ahead.left_out}
 
     async def compare(
         self, account: Account, ref: str, before: int | None = None, after: int | None = None

@@ -78,8 +78,7 @@ class Studio:
         self.secrets = steps.renewal.secrets
         self.spares = Spares(steps, reconciler, usage)
         self._warming = warming
-        self._ending = False
-        """Everything is being shut down."""
+        self._ending = False  # everything is being shut down
 
     @property
     def access(self) -> Access:
@@ -225,8 +224,7 @@ class Studio:
     def _refuse_while_ending(self) -> None:
         """Raises `Unavailable`. Within the transaction that would start something: it comes before all are stopped."""
         if self._ending:
-            message = "everything is being shut down, so nothing is started"
-            raise Unavailable(Problem("shutting-down", message, "studiolo up, then ask again"))
+            raise Unavailable(Problem("shutting-down", "everything is being shut down", "studiolo up, then ask again"))
 
     async def _stop(self, workspace_id: str, owner_id: str, run: str | None, why: str, kind: str = "asked") -> None:
         async with self._store.write() as session:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from studiolo.apps.app import AppKind
-from studiolo.backends.backend import AppObservation, Observation
+from studiolo.backends.backend import Ahead, AppObservation, Observation
 from studiolo.control.launch import app_url, wanted_tools
 from studiolo.control.tools import ToolInstaller
 from studiolo.layout import Layout
@@ -88,3 +88,18 @@ def show(
 def _state(found: AppObservation, phase: str) -> str:
     # While a workspace stops, its apps may still answer; nobody should be sent there.
     return "stopped" if phase in ("stopping", "deleting") else found.state
+
+
+def imported_ahead(verdict: Mapping[str, str], ahead: Ahead | None) -> dict[str, str]:
+    """The modules to import ahead in a generation, each with why it is left out; empty where it is not.
+
+    `verdict` is what was found when it was built; `ahead` how it is for the workspace that runs in it, which may leave
+    out what can be imported well, as it cannot be shared.
+    """
+    if ahead is None:
+        return dict(verdict)
+    if not ahead.ready:
+        expected = {**verdict, **dict.fromkeys(ahead.modules, "")}
+        return {**{module: why or "not yet" for module, why in expected.items()}, **ahead.left_out}
+    failed = {module: why for module, why in verdict.items() if why}
+    return {**failed, **dict.fromkeys(ahead.modules, ""), **ahead.left_out}
