@@ -16,6 +16,7 @@ import pytest
 
 from bench import Bench, until
 from studiolo.backends.backend import Zygote
+from studiolo.backends.local import procfs
 from studiolo.backends.local import zygotes as module
 from studiolo.backends.local.cgroup import Hierarchy
 from studiolo.backends.local.launching import Ending, Gated, ended, spawn
@@ -287,7 +288,7 @@ signal.setitimer(signal.ITIMER_REAL, 0.3, 0.05)
 async def test_where_memory_is_short_none_is_kept(nest: Nest, monkeypatch: pytest.MonkeyPatch) -> None:
     zygote = nest.zygote()
     await nest.ready(zygote)
-    monkeypatch.setattr(module, "_available", lambda: 1 << 20)
+    monkeypatch.setattr(procfs, "available", lambda: 1 << 20)
     await nest.zygotes.tend()
     assert not nest.zygotes.ahead(zygote).ready
     nest.zygotes.warm(zygote)

@@ -301,6 +301,13 @@ def test_a_notebook_that_is_run_from_a_terminal_is_forked(lab: Lab) -> None:
     assert lab.python(f"import os; os.environ.update({terminal})\n{DRIVER}", "who.txt") == 1
 
 
+def test_a_notebook_that_a_notebook_runs_is_forked(kernel: Kernel, lab: Lab) -> None:
+    # The outer kernel has set variables while it started, which the inner one inherits.
+    (lab.folder / "inner.txt").write_text(f"print(int({FORKED.format(agent=lab.installed.pid('agent'))}))")
+    printed = kernel.run(f"import sys; sys.argv = ['', 'inner.txt']\n{DRIVER}").printed
+    assert printed.splitlines()[-1] == "1", printed
+
+
 # What a kernel inherits from the program that starts it.
 INHERITED = """
 import json, os, resource

@@ -116,6 +116,31 @@ def _with_descendants(table: Mapping[int, Process], found: set[int]) -> set[int]
     return found
 
 
+def available() -> int:
+    """Bytes of memory that programs could still have."""
+    for line in (_PROC / "meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) << 10
+    return 1 << 62  # a kernel that does not tell
+
+
+def waited(pid: int) -> float:
+    """Seconds that it has waited for a processor (the second field of /proc/<pid>/schedstat, in nanoseconds)."""
+    try:
+        return int((_PROC / str(pid) / "schedstat").read_text().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return 0.0
+
+
+def anonymous(pid: int) -> int:
+    """Bytes of memory that a process holds beyond files."""
+    try:
+        resident, shared = (_PROC / str(pid) / "statm").read_text().split()[1:3]
+    except (OSError, ValueError):
+        return 0
+    return (int(resident) - int(shared)) * _PAGE
+
+
 def send(process: Identity, number: signal.Signals) -> None:
     """Signal one process, and never another that has its pid by now. Success where it is gone."""
     with contextlib.suppress(ProcessLookupError, PermissionError):

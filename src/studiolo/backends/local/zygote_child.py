@@ -142,7 +142,7 @@ def _difference(zygote: Imported, env: dict[str, str]) -> str:
             return f"{name} is set differently"
     later = {**_SET_BY_KERNELS, **env}
     for name, (value, _) in zygote.reads.items():
-        if name not in _INDIFFERENT and later.get(name) != value and zygote.takers([name]):
+        if name not in _INDIFFERENT and name not in zygote.left and later.get(name) != value and zygote.takers([name]):
             return f"{name} is set differently"
     if "matplotlib" in zygote.imported:
         if os.path.exists("matplotlibrc"):

@@ -41,7 +41,6 @@ _LINE = 2048
 _SPARE = 768 << 20  # of memory that must be left to begin one
 _SHORT = 256 << 20  # of memory: with less, all are ended
 _GROWTH = 64 << 20  # beyond what it had when it was ready; more means that something leaks into it
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 _PROGRAM = Path(__file__).with_name("zygote.py")
 
 log = logging.getLogger("studiolo.agent")
@@ -98,7 +97,7 @@ class Zygotes:
         """Once a second: end what is stuck, has grown, is no longer wanted or takes memory that is needed; begin what
         is wanted."""
         now = time.monotonic()
-        short = _available() < _SHORT
+        short = procfs.available() < _SHORT
         for key, line in list(self._lines.items()):
             if line.running is not None:
                 await line.tend(now, short)
@@ -129,14 +128,14 @@ class Zygotes:
         if any(line.running is not None and not line.ready for line in self._lines.values()):
             return
         for line in sorted(self._lines.values(), key=lambda line: -line.wanted_until):
-            if line.running is None and line.wanted_until > now >= line.rests_until and _available() > _SPARE:
+            if line.running is None and line.wanted_until > now >= line.rests_until and procfs.available() > _SPARE:
                 line.begin(urgent=False)
                 return
 
     async def _ready_soon(self, line: _Line, patience: float) -> None:
         """Somebody waits: what is on its way gets the machine's attention."""
         if line.running is None:
-            if time.monotonic() < line.rests_until or _available() <= _SPARE:
+            if time.monotonic() < line.rests_until or procfs.available() <= _SPARE:
                 return
             line.begin(urgent=True)
         line.hurry()
@@ -303,7 +302,7 @@ class _Running:
 
     def busy_for(self, now: float) -> float:
         """Seconds since it last said something, without those in which others had the processors."""
-        return now - self._since - (_delay(self.process.pid) - self._delay)
+        return now - self._since - (procfs.waited(self.process.pid) - self._delay)
 
     @property
     def silent_for(self) -> float:
@@ -313,7 +312,7 @@ class _Running:
     @property
     def grown(self) -> int:
         """Bytes."""
-        return max(0, _anonymous(self.process.pid) - self._memory)
+        return max(0, procfs.anonymous(self.process.pid) - self._memory)
 
     async def fork(self, streams: Sequence[int], content: int) -> Gated:
         """A child at its gate. Raises `OSError`, `TimeoutError` among them, where it gives none."""
@@ -355,10 +354,10 @@ class _Running:
     async def _said(self, verdict: int) -> bytes:
         """What a child says first. It has more time where the zygote has to wait for a processor."""
         line = asyncio.create_task(_line_from(verdict))
-        begun, delay = time.monotonic(), _delay(self.process.pid)
+        begun, delay = time.monotonic(), procfs.waited(self.process.pid)
         try:
             while not (await asyncio.wait({line}, timeout=_BIRTH))[0]:
-                if time.monotonic() - begun - (_delay(self.process.pid) - delay) >= _BIRTH:
+                if time.monotonic() - begun - (procfs.waited(self.process.pid) - delay) >= _BIRTH:
                     raise TimeoutError("it does not answer")
             return line.result()
         finally:
@@ -389,10 +388,10 @@ class _Running:
             text = b""
         message = json.loads(text) if text else None
         if message is not None:
-            self._since, self._delay = time.monotonic(), _delay(self.process.pid)
+            self._since, self._delay = time.monotonic(), procfs.waited(self.process.pid)
             self.importing = str(message.get("importing", "")) or self.importing
             if message.get("ready"):
-                self.ready, self._memory = True, _anonymous(self.process.pid)
+                self.ready, self._memory = True, procfs.anonymous(self.process.pid)
         self._heard(message)
 
 
@@ -413,28 +412,3 @@ async def _line_from(file: int) -> bytes:
     finally:
         loop.remove_reader(file)
     return said.strip()
-
-
-def _available() -> int:
-    """Bytes of memory that programs could still have."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) << 10
-    return 1 << 62  # a kernel that does not tell
-
-
-def _delay(pid: int) -> float:
-    """Seconds that it has waited for a processor (the second field of /proc/<pid>/schedstat, in nanoseconds)."""
-    try:
-        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
-    except (OSError, ValueError, IndexError):
-        return 0.0
-
-
-def _anonymous(pid: int) -> int:
-    """Bytes of memory that a process holds beyond files."""
-    try:
-        resident, shared = Path(f"/proc/{pid}/statm").read_text().split()[1:3]
-    except (OSError, ValueError):
-        return 0
-    return (int(resident) - int(shared)) * _PAGE
