@@ -56,11 +56,14 @@ class Reconciler:
         try:
             while True:
                 self._sooner.clear()
+                begun = asyncio.get_running_loop().time()
                 try:
                     await self.round()
                 except Exception:
                     # One bad round must not end the loop: the next one sees the same world.
                     log.exception("round failed")
+                # However often it is woken, half of the time is left to what is under way.
+                await asyncio.sleep(min(INTERVAL, asyncio.get_running_loop().time() - begun))
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._interval()):
                         await self._sooner.wait()
