@@ -71,16 +71,18 @@ class Zygotes:
         line.wanted_until = time.monotonic() + _WANTED
         if patience and not line.ready:
             await self._ready_soon(line, patience)
-        if line.running is None or not line.ready:
+        running = line.running
+        if running is None or not running.ready:
             return None
         if not Path(zygote.python[0]).exists():  # its generation was deleted under it
             await line.end("its Python is gone")
             return None
         try:
-            return await line.running.fork(streams, content)
+            return await running.fork(streams, content)
         except (OSError, ValueError) as error:
-            log.warning("zygote %s gives no child, so it is ended: %r", line.name, error)
-            await line.end("it gave no child")
+            log.warning("zygote %s gives no child: %r", line.name, error)
+            if line.running is running:  # and not one that has followed it meanwhile
+                await line.end("it gave no child")
             return None
 
     def ahead(self, zygote: Zygote) -> Ahead:
@@ -179,6 +181,7 @@ class _Line:
             self.running = _Running(self.zygote, self.modules, env, self._heard)
         except OSError as error:
             self._rest(f"it cannot be started: {error.strerror}")
+            self.settled.set()
             return
         ready, coming = self._groups
         with contextlib.suppress(OSError):
