@@ -117,10 +117,16 @@ async def open_house(layout: Layout, port: int, report: Callable[[str], None]) -
         studio = Studio(steps, reconciler, usage, edge, warming, backend.agent_pid)
         watcher = Watcher(store, layout, APPS, usage, studio.stop_idle)
         report("starting the host agent")
+        agent = backend.agent_pid()
         await backend.ensure()
         await warming.begin()  # as soon as may be: it takes a second, beside all that follows
         report("starting the edge")
-        await edge.ensure(port)
+        try:
+            await edge.ensure(port)
+        except BaseException:
+            if agent is None:  # an agent that was there before may have workspaces to look after
+                await backend.shutdown()
+            raise
         await access.rebuild()
         await reconciler.round()
         for default in default_tools(APPS).values():
