@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from bench import Bench, until
@@ -88,6 +89,9 @@ async def nest(tmp_path: Path) -> AsyncIterator[Nest]:
     for child in nest.children:
         if child.alive:
             os.kill(child.pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):  # no zombie is left to the tests that follow
+            os.waitpid(child.pid, 0)
+    assert not [each for each in psutil.Process().children() if each.status() == psutil.STATUS_ZOMBIE]
 
 
 REPORT = """
