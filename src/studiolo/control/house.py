@@ -124,8 +124,9 @@ async def open_house(layout: Layout, port: int, report: Callable[[str], None]) -
         try:
             await edge.ensure(port)
         except BaseException:
-            if agent is None:  # an agent that was there before may have workspaces to look after
+            if agent is None:  # nothing ran before, so nothing is left running
                 await backend.shutdown()
+                await edge.stop()
             raise
         await access.rebuild()
         await reconciler.round()
