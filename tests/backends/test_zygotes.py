@@ -299,13 +299,12 @@ async def test_where_memory_is_short_none_is_kept(nest: Nest, monkeypatch: pytes
     assert nest.zygotes._line(zygote).running is None
 
 
-async def test_one_that_nobody_wants_any_more_ends(nest: Nest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_WANTED", 0.3)
+async def test_one_that_nobody_wants_any_more_ends(nest: Nest) -> None:
     zygote = nest.zygote()
     await nest.ready(zygote)
     running = nest.zygotes._line(zygote).running
     assert running is not None
-    await asyncio.sleep(0.4)
+    nest.zygotes._line(zygote).wanted_until = 0.0
     await nest.zygotes.tend()
     assert not running.process.alive
 
